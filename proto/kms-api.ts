@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { frame, sha256 } from './hash.ts';
+import { utf8 } from './bytes.ts';
+import { evidenceSchema } from './evidence.ts';
+import { digestSchema, modelReferenceSchema, nameSchema } from './manifest.ts';
+
+const key32 = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
+const sealedSchema = z.strictObject({ enc: key32, ciphertext: z.string().regex(/^[A-Za-z0-9_-]+$/).max(4096) });
+/** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; members base64url. */
+export type Sealed = z.infer<typeof sealedSchema>;
+
+/** GET /v1/info → the KMS's sealing key (raw X25519), for owners and manifests. */
+export const kmsInfoSchema = z.strictObject({ publicKey: key32 });
+
+/** POST /v1/challenge → single use, lives CHALLENGE_MS. */
+export const challengeReplySchema = z.strictObject({ challenge: key32, expiresAt: z.iso.datetime() });
+
+/** POST /v1/release: a worker asks for a model's data key on behalf of one function version. */
+export const releaseRequestSchema = z.strictObject({
+  challenge: key32,
+  model: digestSchema,
+  /** The signed manifest (JWS) of the function that will use the model. */
+  functionManifest: z.string(),
+  /** Raw X25519 key of the engine, base64url; fresh, bound through {@link kmsNonce}. */
+  wrappingKey: key32,
+  evidence: evidenceSchema,
+  /** Renewal of this lease: a new appraisal, no key in the answer. */
+  renew: z.string().optional(),
+});
+export type ReleaseRequest = z.infer<typeof releaseRequestSchema>;
+
+export const releaseReplySchema = z.strictObject({
+  lease: z.string(),
+  /** Life of the lease from this answer on, in ms; relative, so that a worker's clock cannot stretch it. */
+  leaseMs: z.int().positive(),
+  /** Digest of the appraisal policy under which it was released. */
+  policy: digestSchema,
+  /** Absent in a renewal. */
+  wrappedKey: sealedSchema.optional(),
+});
+export type ReleaseReply = z.infer<typeof releaseReplySchema>;
+
+/** GET /v1/leases/{lease} → 200 while live, `CFN_LEASE_ENDED` afterwards. */
+export const leaseStatusSchema = z.strictObject({ lease: z.string(), live: z.literal(true), remainingMs: z.int().positive() });
+
+/** POST /v1/leases/{lease}/dropped: the worker's signed statement (JWS by its receipt key) that the key is gone. */
+export const droppedSchema = z.strictObject({ statement: z.string().max(8192) });
+
+/** PUT /v1/models/{digest} (owner token): the data key, sealed to the KMS with info {@link dataKeyInfo}. */
+export const putKeySchema = z.strictObject({ model: modelReferenceSchema, sealedKey: sealedSchema });
+
+/** PUT /v1/models/{digest}/grants (owner token): who may use the model. `author` or `version` narrow it. */
+export const grantSchema = z.strictObject({
+  tenant: nameSchema,
+  function: nameSchema,
+  author: z.string().optional(),
+  version: digestSchema.optional(),
+  leaseMs: z.int().min(1000).max(86_400_000),
+  until: z.iso.datetime(),
+});
+export type Grant = z.infer<typeof grantSchema>;
+
+/** The nonce of evidence for a release: binds challenge, wrapping key and model. 32 bytes. */
+export function kmsNonce(challenge: string, wrappingKey: string, model: string): Promise<Uint8Array<ArrayBuffer>> {
+  return sha256(frame('cfn/kms-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(model)));
+}
+/** HPKE info of a data key sealed by its owner to the KMS. */
+export const dataKeyInfo = (model: string): Uint8Array<ArrayBuffer> => frame('cfn/data-key/v1', utf8(model));
+/** HPKE info of a data key wrapped by the KMS to an engine. */
+export const wrappedKeyInfo = (model: string, challenge: string): Uint8Array<ArrayBuffer> =>
+  frame('cfn/wrapped-key/v1', utf8(model), utf8(challenge));

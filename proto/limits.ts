@@ -1,0 +1,47 @@
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Largest request body a function sees, in bytes. The sandbox holds it whole before the handler starts. */
+export const REQUEST_BYTES_MAX = 16 * MiB;
+/** Largest response body, in bytes. */
+export const RESPONSE_BYTES_MAX = 32 * MiB;
+/** Largest head (method, path, header fields) of a request or response, in bytes. */
+export const HEAD_BYTES_MAX = 64 * KiB;
+/** Plaintext bytes per OHTTP chunk that we send; draft-ietf-ohai-chunked-ohttp asks senders not to exceed this. */
+export const OHTTP_CHUNK_BYTES = 16_384;
+/** Largest OHTTP chunk, sealed, that we take. */
+export const OHTTP_CHUNK_BYTES_MAX = 64 * KiB;
+/** Largest function bundle, in bytes. */
+export const BUNDLE_BYTES_MAX = 10 * MiB;
+/** Largest signed manifest or model package manifest, in bytes. */
+export const MANIFEST_BYTES_MAX = 1 * MiB;
+/** Largest evidence document, in bytes: a quote is at most 32 KiB, a GPU report and chain about 16 KiB each. */
+export const EVIDENCE_BYTES_MAX = 1 * MiB;
+/** Largest encrypted file of a model package, in bytes (64 GiB is the limit of GCM per message; segments are far below). */
+export const MODEL_FILE_BYTES_MAX = 64 * 1024 * MiB;
+/** Bytes of plaintext in one segment of an encrypted model file. */
+export const SEGMENT_BYTES = 1 * MiB;
+/** Skew allowed between the Date in a sealed request and the worker's clock, in ms; also the replay window. */
+export const REQUEST_SKEW_MS_MAX = 5 * 60_000;
+/** Longest header of an IPC frame, in bytes. */
+export const IPC_HEADER_BYTES_MAX = 256 * KiB;
+/** Longest payload of an IPC frame, in bytes: tensors of one call. */
+export const IPC_PAYLOAD_BYTES_MAX = 512 * MiB;
+/** Challenges that a KMS keeps open at once; the oldest is dropped. */
+export const CHALLENGES_MAX = 10_000;
+/** Life of a KMS challenge, in ms. */
+export const CHALLENGE_MS = 60_000;
+/** Default lease of a model key, in ms (design §5). */
+export const KEY_LEASE_MS = 10 * 60_000;
+/** Default lease of a worker's admission, in ms (design §4). */
+export const ADMISSION_LEASE_MS = 60_000;
+/** Life of a worker keys document, in ms. */
+export const WORKER_KEYS_MS = 24 * 60 * 60_000;
+/** Isolates kept ready per sandbox. */
+export const ISOLATE_POOL_SIZE = 4;
+/** Requests that may wait or run on one worker at once. */
+export const WORKER_INFLIGHT_MAX = 256;
+/** Limits of a function when the manifest names none. */
+export const DEFAULT_LIMITS = { cpuMs: 10_000, wallMs: 30_000, memoryMb: 128 } as const;
+/** Bounds that a manifest's limits must keep. */
+export const LIMIT_BOUNDS = { cpuMs: 300_000, wallMs: 600_000, memoryMb: { min: 16, max: 2048 } } as const;

@@ -1,0 +1,63 @@
+import { CompactSign, compactVerify, importJWK, type CryptoKey } from 'jose';
+import { z } from 'zod';
+import { fromUtf8, utf8 } from './bytes.ts';
+import { CfnError, isErrorCode } from './errors.ts';
+import { digestSchema, nameSchema } from './manifest.ts';
+import { sha256Hex } from './hash.ts';
+
+const count = z.int().nonnegative();
+
+/** Claims of a receipt (design §7): what ran, on what, for which sealed bytes, and what was wiped. No payload. */
+export const receiptSchema = z.strictObject({
+  format: z.literal('cfn/receipt/v1'),
+  /** Request id: 32 hexadecimal digits, chosen by the gateway. */
+  id: z.string().regex(/^[0-9a-f]{32}$/),
+  issuedAt: z.iso.datetime(),
+  /** Worker id: digest of the worker keys document. */
+  worker: digestSchema,
+  tee: z.enum(['tdx', 'snp', 'simulated']),
+  /** Digest of the newest evidence that the worker gave for admission; empty before the first. */
+  evidence: z.union([digestSchema, z.literal('')]),
+  function: z.strictObject({ tenant: nameSchema, name: nameSchema, version: digestSchema }),
+  /** Model packages, with the digest of the policy under which their KMS released the key. */
+  models: z.array(z.strictObject({ binding: z.string(), model: z.string(), digest: digestSchema, policy: digestSchema })),
+  /** SHA-256 and length of the sealed request, whole. */
+  request: z.strictObject({ digest: digestSchema, bytes: count }),
+  /** SHA-256 and length of the sealed response up to its final chunk, which carries this receipt. */
+  response: z.strictObject({ digest: digestSchema, bytes: count, status: z.int().min(100).max(599) }),
+  /** `ok`, or the error code that the caller was answered with. */
+  outcome: z.string().refine((value) => value === 'ok' || isErrorCode(value)),
+  usage: z.strictObject({ cpuMs: z.number().nonnegative(), wallMs: z.number().nonnegative(), engineMs: z.number().nonnegative(), engineCalls: count }),
+  egress: z.array(z.string()),
+  /** What was done after the answer; each claim is made by the code that did it. */
+  wipe: z.strictObject({ isolateDisposed: z.boolean(), sandboxBytesOverwritten: count, engineBytesOverwritten: count, agentBytesOverwritten: count }),
+  sequence: count,
+  /** SHA-256 of the receipt (JWS) before this one from the same worker; empty for the first. */
+  previous: z.union([digestSchema, z.literal('')]),
+});
+export type Receipt = z.infer<typeof receiptSchema>;
+
+const JWS_TYPE = 'cfn-receipt+jws';
+
+export async function signReceipt(receipt: Receipt, key: CryptoKey): Promise<string> {
+  return new CompactSign(utf8(JSON.stringify(receipt))).setProtectedHeader({ alg: 'EdDSA', typ: JWS_TYPE }).sign(key);
+}
+
+/**
+ * Verifies a receipt's signature by the raw Ed25519 key (base64url) from an appraised worker keys document.
+ *
+ * @throws {CfnError} `CFN_RECEIPT_INVALID`
+ */
+export async function verifyReceipt(jws: string, publicKey: string): Promise<Receipt> {
+  try {
+    const key = await importJWK({ kty: 'OKP', crv: 'Ed25519', x: publicKey }, 'EdDSA');
+    const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] });
+    if (protectedHeader.typ !== JWS_TYPE) throw new Error('typ');
+    return receiptSchema.parse(JSON.parse(fromUtf8(payload)));
+  } catch (cause) {
+    throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt does not verify under the receipt key of the worker', { cause });
+  }
+}
+
+/** What the next receipt names as `previous`. */
+export const receiptDigest = (jws: string): Promise<string> => sha256Hex(utf8(jws));

@@ -1,0 +1,76 @@
+/** The messages of a worker's three kinds of process, by direction. Payloads are noted where a message has one. */
+
+export type TensorType = 'float32' | 'float64' | 'float16' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool';
+
+/** One tensor of a frame; their bytes follow one another in the payload, little endian, in this order. */
+export interface TensorHeader {
+  readonly name: string;
+  readonly type: TensorType;
+  readonly dims: readonly number[];
+  readonly bytes: number;
+}
+/** Shape of a model's input or output; a string or -1 is a free dimension. */
+export interface TensorShape {
+  readonly name: string;
+  readonly type: string;
+  readonly dims: readonly (number | string)[];
+}
+
+export interface Usage {
+  readonly cpuMs: number;
+  readonly wallMs: number;
+  readonly engineMs: number;
+  readonly engineCalls: number;
+}
+
+/** agent → engine, over the engine's fd 3. */
+export type AgentToEngine =
+  | { readonly op: 'hello' }
+  /** Payload: the model package manifest (exact bytes). `wrappedKey` is opened with the engine's wrapping key. */
+  | { readonly op: 'load'; readonly digest: string; readonly wrappedKey: { enc: string; ciphertext: string }; readonly challenge: string; readonly leaseMs: number }
+  /** Payload: next piece of ciphertext of the file being loaded, in file order; `end` closes the file. */
+  | { readonly op: 'ciphertext'; readonly path: string; readonly end: boolean }
+  | { readonly op: 'listen'; readonly path: string }
+  | { readonly op: 'unlisten'; readonly path: string }
+  /** The lease now ends `leaseMs` from receipt. An engine whose lease ends exits by itself. */
+  | { readonly op: 'lease'; readonly leaseMs: number };
+/** engine → agent. */
+export type EngineToAgent =
+  /** Fresh raw X25519 public key, base64url. */
+  | { readonly op: 'hello'; readonly wrappingKey: string }
+  | { readonly op: 'loaded'; readonly inputs: readonly TensorShape[]; readonly outputs: readonly TensorShape[] }
+  | { readonly op: 'listening'; readonly path: string }
+  | { readonly op: 'failed'; readonly code: string; readonly message: string };
+
+/** sandbox → engine, over a Unix socket. Payload of `run`: the tensors' bytes. */
+export type SandboxToEngine = { readonly op: 'run'; readonly id: number; readonly tensors: readonly TensorHeader[]; readonly outputs?: readonly string[] };
+/** engine → sandbox. Payload of `result`: the tensors' bytes. The engine has overwritten its own copies when this is sent. */
+export type EngineToSandbox =
+  | { readonly op: 'result'; readonly id: number; readonly tensors: readonly TensorHeader[]; readonly engineMs: number; readonly bytesOverwritten: number }
+  | { readonly op: 'failed'; readonly id: number; readonly code: string; readonly message: string };
+
+/** agent → sandbox, over the sandbox's fd 3. */
+export type AgentToSandbox =
+  /** Payload: the function bundle (ES module). The first frame. */
+  | {
+      readonly op: 'start';
+      readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
+      readonly vars: Readonly<Record<string, string>>;
+      readonly models: readonly { readonly binding: string; readonly socketPath: string; readonly inputs: readonly TensorShape[]; readonly outputs: readonly TensorShape[] }[];
+      readonly poolSize: number;
+    }
+  /** Payload: the request as binary HTTP (RFC 9292), whole. */
+  | { readonly op: 'invoke'; readonly id: string; readonly wallMs: number }
+  | { readonly op: 'abort'; readonly id: string };
+/** sandbox → agent. */
+export type SandboxToAgent =
+  | { readonly op: 'ready' }
+  /** Start failed: the bundle does not evaluate, or exports no handler. */
+  | { readonly op: 'start-failed'; readonly code: string; readonly message: string }
+  /**
+   * Payload: next bytes of the response as indeterminate-length binary HTTP: head, content chunks and the content
+   * terminator, without the trailer section (the agent adds that, with the receipt). `status` in the first one.
+   */
+  | { readonly op: 'response'; readonly id: string; readonly status?: number }
+  /** The last frame of an invocation, sent after the wipe. `code` absent: success. No message: it could hold payload. */
+  | { readonly op: 'done'; readonly id: string; readonly code?: string; readonly usage: Usage; readonly wipe: { readonly isolateDisposed: boolean; readonly sandboxBytesOverwritten: number; readonly engineBytesOverwritten: number } };

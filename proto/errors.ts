@@ -49,6 +49,7 @@ export const ERRORS = {
   CFN_GATEWAY_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the gateway URL and that it runs; retry with backoff.' },
   CFN_KMS_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the KMS URL and that it runs; retry with backoff.' },
   CFN_BLOB_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the blob store; retry with backoff.' },
+  CFN_QUOTE_UNAVAILABLE: { fault: 'system', status: 503, remedy: 'The quoting service did not answer; retry with backoff, and check it on the host.' },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
@@ -69,6 +70,7 @@ export const ERRORS = {
   CFN_REPORT_DATA_MISMATCH: { fault: 'trust', status: 403, remedy: 'The quote does not bind this nonce, these keys and this GPU evidence.' },
   CFN_MEASUREMENT_UNKNOWN: { fault: 'trust', status: 403, remedy: 'Compare the measurement with the published reference values.' },
   CFN_DEBUG_ENABLED: { fault: 'trust', status: 403, remedy: 'The trust domain runs with debugging; start it without.' },
+  CFN_TD_ATTRIBUTES: { fault: 'trust', status: 403, remedy: 'The trust domain or its TDX module has attributes that production does not allow; see the message.' },
   CFN_TEE_REFUSED: { fault: 'trust', status: 403, remedy: 'The policy does not accept this TEE kind.' },
   CFN_POLICY_INVALID: { fault: 'caller', status: 400, remedy: 'Correct the field of the appraisal policy named in the message.' },
   CFN_WORKER_KEYS_EXPIRED: { fault: 'trust', status: 403, remedy: 'The worker keys document is past its not_after; the worker must renew it.' },
@@ -77,6 +79,8 @@ export const ERRORS = {
   CFN_GRANT_MISSING: { fault: 'trust', status: 403, remedy: 'The model owner has not granted this function the use of the model.' },
   CFN_LEASE_ENDED: { fault: 'trust', status: 403, remedy: 'The lease has ended or was revoked; attest again.' },
   CFN_RECEIPT_INVALID: { fault: 'trust', status: 422, remedy: 'The receipt was altered, or is not signed by the attested worker.' },
+  CFN_SECRET_EXPOSED: { fault: 'trust', status: 503, remedy: 'Others could read or replace this secret file. Run chmod 600 on it only if nobody did; else treat its content as known.' },
+  CFN_KEYRING_ALTERED: { fault: 'trust', status: 500, remedy: 'The keyring does not open under the root key; restore both from the same backup.' },
   CFN_TEE_ABSENT: { fault: 'trust', status: 503, remedy: 'This machine offers no TEE; run inside a TDX or SEV-SNP VM, or use `cfn dev` for simulation.' },
 } as const satisfies Record<`CFN_${string}`, ErrorEntry>;
 

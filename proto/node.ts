@@ -1,0 +1,15 @@
+import { createHash } from 'node:crypto';
+
+/** The sub-door of what is for Node only; `index.ts` stays free of `node:` so that it runs in a browser. */
+export { nodeSuite } from './hpke-node.ts';
+
+/** An incremental SHA-256, for `sealRequest`: without it, sealed bytes are kept until the end to be hashed. */
+export function nodeHasher(): { update(bytes: Uint8Array): void; digest(): string } {
+  const hash = createHash('sha256');
+  return {
+    update(bytes) {
+      hash.update(bytes);
+    },
+    digest: () => hash.digest('hex'),
+  };
+}

@@ -1,0 +1,56 @@
+import { toHex } from '../../proto/index.ts';
+import { parsePolicy, type AppraisalPolicy } from '../verifier/index.ts';
+import { SIMULATED_DRIVER, SIMULATED_VBIOS, simulatedGpuMeasurements } from './gpu-report.ts';
+import type { SimulatedPlatform } from './platform.ts';
+import { simulatedMeasurements } from './quote.ts';
+
+/**
+ * The policy that accepts one simulated platform, running what `mrtd` (48 bytes) measures, with its simulated GPU, and
+ * nothing else. A GPU is demanded unless `gpu` is false.
+ */
+export async function simulatedPolicy(
+  platform: SimulatedPlatform,
+  { mrtd, gpu = true }: { readonly mrtd: Uint8Array; readonly gpu?: boolean },
+): Promise<AppraisalPolicy> {
+  const { mrseam, rtmrs } = await simulatedMeasurements();
+  const [rtmr0, rtmr1, rtmr2, rtmr3] = rtmrs.map((value) => [toHex(value)]);
+  const zero = [toHex(new Uint8Array(48))];
+  const simulation = { notChecked: 'simulated platform: no vendor endorses it' };
+  return parsePolicy({
+    format: 'cfn/appraisal-policy/v1',
+    name: 'simulated',
+    tee: {
+      kind: 'simulated',
+      root: platform.roots.pck,
+      qeIdentity: simulation,
+      tcb: simulation,
+      revocation: simulation,
+    },
+    mrtd: [toHex(mrtd)],
+    mrseam: [toHex(mrseam)],
+    rtmr0,
+    rtmr1,
+    rtmr2,
+    rtmr3,
+    mrconfigid: zero,
+    mrowner: zero,
+    mrownerconfig: zero,
+    mrservicetd: { notChecked: 'quotes of version 4 do not carry it' },
+    septVeDisable: 'required',
+    gpu: gpu ? await gpuPolicy(platform.roots.gpu) : { notRequired: 'simulated worker without GPU' },
+  });
+}
+
+async function gpuPolicy(root: string): Promise<AppraisalPolicy['gpu']> {
+  const measurements = await simulatedGpuMeasurements();
+  return {
+    root: { kind: 'simulated', root },
+    countMin: 1,
+    architectures: ['HOPPER'],
+    driverVersions: [SIMULATED_DRIVER],
+    vbiosVersions: [SIMULATED_VBIOS],
+    firmwareId: 'required',
+    measurements: Object.fromEntries(measurements.map((value, index) => [String(index), [toHex(value)]])),
+    revocation: { notChecked: 'simulated GPU: no vendor endorses it' },
+  };
+}

@@ -60,9 +60,12 @@ export const grantSchema = z.strictObject({
 });
 export type Grant = z.infer<typeof grantSchema>;
 
-/** The nonce of evidence for a release: binds challenge, wrapping key and model. 32 bytes. */
-export function kmsNonce(challenge: string, wrappingKey: string, model: string): Promise<Uint8Array<ArrayBuffer>> {
-  return sha256(frame('cfn/kms-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(model)));
+/**
+ * The nonce of evidence for a release, 32 bytes. It binds the function manifest (JWS), too: whoever carries the request could
+ * otherwise put in a granted function's manifest, and have the key go to a worker that runs another.
+ */
+export function kmsNonce(challenge: string, wrappingKey: string, model: string, functionManifest: string): Promise<Uint8Array<ArrayBuffer>> {
+  return sha256(frame('cfn/kms-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(model), utf8(functionManifest)));
 }
 /** HPKE info of a data key sealed by its owner to the KMS. */
 export const dataKeyInfo = (model: string): Uint8Array<ArrayBuffer> => frame('cfn/data-key/v1', utf8(model));

@@ -1,0 +1,167 @@
+import { Hono } from 'hono';
+import { routePath } from 'hono/route';
+import { z } from 'zod';
+import {
+  CfnError,
+  digestSchema,
+  droppedSchema,
+  grantSchema,
+  nameSchema,
+  putKeySchema,
+  releaseRequestSchema,
+  toCfnError,
+  type ErrorCode,
+} from '../proto/index.ts';
+import type { KmsDeps } from './deps.ts';
+import { demandModel, putGrant } from './grants.ts';
+import { parseInput, problemResponse, readJson } from './http.ts';
+import { acceptDropped, leaseRemainingMs, revokeLease } from './leases.ts';
+import { LEASES_LISTED_MAX, RELEASE_BODY_BYTES_MAX, RELEASES_INFLIGHT_MAX, SMALL_BODY_BYTES_MAX } from './limits.ts';
+import { putModel } from './models.ts';
+import { release } from './release.ts';
+import { isLive, type StoredGrant, type StoredLease } from './store.ts';
+import { demandAdmin, demandOwner, identify, makeOwnerToken, tokenDigest } from './tokens.ts';
+
+/** One line for each call. The route, not the path: paths hold lease ids. */
+export interface CallLog {
+  readonly method: string;
+  readonly route: string;
+  readonly status: number;
+  readonly code?: ErrorCode;
+  readonly durationMs: number;
+}
+
+const ownerSchema = z.strictObject({ name: nameSchema });
+
+/**
+ * The KMS as a Hono app: design §5, wire contract in `proto/kms-api.ts`. Errors are problem documents.
+ *
+ * @param deps.adminTokenDigest SHA-256 of the administrator's token
+ * @param deps.log takes one entry for each call; no entry holds a token, key, id or evidence
+ */
+export function createKms(
+  deps: KmsDeps & { readonly adminTokenDigest: Uint8Array; readonly log: (entry: CallLog) => void },
+): Hono {
+  const app = new Hono();
+  const { store, now } = deps;
+  const callerOf = (authorization: string | undefined): ReturnType<typeof identify> => identify(authorization, deps);
+  const ownerOf = async (authorization: string | undefined): Promise<string> =>
+    demandOwner(await callerOf(authorization));
+  let releasesInFlight = 0;
+
+  app.use(async (c, next) => {
+    const start = performance.now();
+    await next();
+    c.header('cache-control', 'no-store');
+    const code = c.error instanceof Error ? toCfnError(c.error).code : undefined;
+    const route = routePath(c, -1);
+    deps.log({
+      method: c.req.method,
+      route,
+      status: c.res.status,
+      ...(code && { code }),
+      durationMs: Math.round(performance.now() - start),
+    });
+  });
+  app.onError((error) => problemResponse(toCfnError(error)));
+  app.notFound(() => problemResponse(new CfnError('CFN_NOT_FOUND', 'there is no such route')));
+
+  // Workers. Evidence is what lets them in; nothing else is asked of them.
+  app.get('/v1/info', (c) => c.json({ publicKey: deps.sealingKey.publicKey }));
+  app.post('/v1/challenge', (c) => c.json(deps.challenges.issue()));
+  app.post('/v1/release', async (c) => {
+    const request = await readJson(c, releaseRequestSchema, RELEASE_BODY_BYTES_MAX);
+    if (releasesInFlight >= RELEASES_INFLIGHT_MAX)
+      throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} releases are under way`);
+    releasesInFlight++;
+    try {
+      return c.json(await release(request, deps));
+    } finally {
+      releasesInFlight--;
+    }
+  });
+  app.get('/v1/leases/:id', async (c) => {
+    const id = c.req.param('id');
+    return c.json({ lease: id, live: true, remainingMs: await leaseRemainingMs(id, deps) });
+  });
+  app.post('/v1/leases/:id/dropped', async (c) => {
+    const { statement } = await readJson(c, droppedSchema, SMALL_BODY_BYTES_MAX);
+    await acceptDropped(c.req.param('id'), statement, deps);
+    return c.json({});
+  });
+
+  // The administrator.
+  app.post('/v1/owners', async (c) => {
+    demandAdmin(await callerOf(c.req.header('authorization')));
+    const { name } = await readJson(c, ownerSchema, SMALL_BODY_BYTES_MAX);
+    const token = makeOwnerToken(name, deps.randomBytes);
+    if (!(await store.addOwner(name, tokenDigest(token), now().getTime())))
+      throw new CfnError('CFN_CONFLICT', `owner ${name} exists`);
+    return c.json({ token }, 201);
+  });
+
+  // Model owners. Each sees and changes what is theirs; the administrator sees all and may revoke.
+  app.put('/v1/models/:digest', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    const digest = parseInput(digestSchema, c.req.param('digest'), 'digest');
+    const added = await putModel(digest, owner, await readJson(c, putKeySchema, SMALL_BODY_BYTES_MAX), deps);
+    return c.json({ digest }, added ? 201 : 200);
+  });
+  app.get('/v1/models', async (c) => {
+    const caller = await callerOf(c.req.header('authorization'));
+    const models = await store.models(caller.role === 'owner' ? caller.owner : undefined);
+    return c.json({
+      models: models.map(({ digest, model, storedAt }) => ({ digest, model, storedAt: iso(storedAt) })),
+    });
+  });
+  app.put('/v1/models/:digest/grants', async (c) => {
+    const key = { owner: await ownerOf(c.req.header('authorization')), digest: c.req.param('digest') };
+    return c.json(grantView(await putGrant(key, await readJson(c, grantSchema, SMALL_BODY_BYTES_MAX), deps)));
+  });
+  app.get('/v1/models/:digest/grants', async (c) => {
+    const key = { owner: await ownerOf(c.req.header('authorization')), digest: c.req.param('digest') };
+    await demandModel(key, deps);
+    return c.json({ grants: (await store.grants(key.digest, key.owner)).map(grantView) });
+  });
+  app.delete('/v1/models/:digest/grants/:id', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    const revoked = await store.removeGrant(c.req.param('id'), c.req.param('digest'), owner, now().getTime());
+    if (revoked === undefined) throw new CfnError('CFN_NOT_FOUND', 'there is no such grant');
+    return c.json({ leasesRevoked: revoked });
+  });
+  app.get('/v1/leases', async (c) => {
+    const caller = await callerOf(c.req.header('authorization'));
+    const leases = await store.leases(caller.role === 'owner' ? caller.owner : undefined, LEASES_LISTED_MAX);
+    return c.json({ leases: leases.map((lease) => leaseView(lease, now().getTime())) });
+  });
+  app.delete('/v1/leases/:id', async (c) => {
+    const caller = await callerOf(c.req.header('authorization'));
+    await revokeLease(c.req.param('id'), caller.role === 'owner' ? caller.owner : undefined, deps);
+    return c.json({});
+  });
+  return app;
+}
+
+const iso = (at: number): string => new Date(at).toISOString();
+const grantView = ({ id, grant, grantedAt }: StoredGrant): object => ({ id, ...grant, grantedAt: iso(grantedAt) });
+
+function leaseView(lease: StoredLease, at: number): object {
+  const { id, digest, tenant, version, worker, tee, grant, evidence, policy, revokedAt, droppedAt, statement } = lease;
+  return {
+    lease: id,
+    live: isLive(lease, at),
+    model: digest,
+    tenant,
+    function: lease.function,
+    version,
+    worker,
+    tee,
+    grant,
+    evidence,
+    policy,
+    startedAt: iso(lease.startedAt),
+    endsAt: iso(lease.endsAt),
+    ...(revokedAt !== undefined && { revokedAt: iso(revokedAt) }),
+    ...(droppedAt !== undefined && { droppedAt: iso(droppedAt), statement }),
+  };
+}

@@ -1,0 +1,47 @@
+import { createSecretKey, randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { dataKeyContext, openKeyring } from './keyring.ts';
+
+const keyring = openKeyring(createSecretKey(randomBytes(32)), randomBytes);
+const context = dataKeyContext('d'.repeat(64), 'acme');
+const altered = expect.objectContaining({ code: 'CFN_KEYRING_ALTERED' }) as Error;
+
+describe('keyring', () => {
+  test('opens what it wrapped', () => {
+    const secret = randomBytes(32);
+    const wrapped = keyring.wrap(secret, context);
+    expect(wrapped).toHaveLength(12 + 32 + 16);
+    expect(keyring.unwrap(wrapped, context)).toEqual(secret);
+  });
+
+  test('two wrappings of one key differ', () => {
+    const secret = randomBytes(32);
+    expect(keyring.wrap(secret, context)).not.toEqual(keyring.wrap(secret, context));
+  });
+
+  test('refuses any changed bit', () => {
+    const wrapped = keyring.wrap(randomBytes(32), context);
+    fc.assert(
+      fc.property(fc.nat(wrapped.length - 1), fc.nat(7), (at, bit) => {
+        const changed = Uint8Array.from(wrapped);
+        changed[at] = (changed[at] ?? 0) ^ (1 << bit);
+        expect(() => keyring.unwrap(changed, context)).toThrow(altered);
+      }),
+    );
+  });
+
+  test('refuses every cut', () => {
+    const wrapped = keyring.wrap(randomBytes(32), context);
+    for (let length = 0; length < wrapped.length; length++) {
+      expect(() => keyring.unwrap(wrapped.subarray(0, length), context)).toThrow(altered);
+    }
+  });
+
+  test("refuses another model's, another owner's and another root key's wrapping", () => {
+    const wrapped = keyring.wrap(randomBytes(32), context);
+    expect(() => keyring.unwrap(wrapped, dataKeyContext('e'.repeat(64), 'acme'))).toThrow(altered);
+    expect(() => keyring.unwrap(wrapped, dataKeyContext('d'.repeat(64), 'other'))).toThrow(altered);
+    expect(() => openKeyring(createSecretKey(randomBytes(32)), randomBytes).unwrap(wrapped, context)).toThrow(altered);
+  });
+});

@@ -1,0 +1,109 @@
+import { CfnError, toBase64url, type Grant, type SignedManifest } from '../proto/index.ts';
+import type { AttestationResult } from '../attestation/verifier/index.ts';
+import type { KmsDeps } from './deps.ts';
+import { verifyDropped } from './dropped.ts';
+import { isLive, type LeaseTerm, type StoredGrant, type StoredLease } from './store.ts';
+
+type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes' | 'policyDigest'>;
+
+/**
+ * Opens a lease. It is on the disk when this returns, so no key is ever out without one.
+ *
+ * @throws {CfnError} `CFN_GRANT_MISSING` when the grant was withdrawn meanwhile
+ */
+export async function openLease(
+  worker: AttestationResult,
+  use: SignedManifest,
+  under: StoredGrant,
+  deps: LeaseDeps,
+): Promise<StoredLease> {
+  const startedAt = deps.now().getTime();
+  const lease: StoredLease = {
+    ...termOf(worker, under, startedAt, deps),
+    id: toBase64url(deps.randomBytes(32)), // unguessable: whoever knows it may ask for its status
+    digest: under.digest,
+    owner: under.owner,
+    tenant: use.manifest.tenant,
+    function: use.manifest.name,
+    version: use.version,
+    worker: worker.workerId,
+    receiptKey: worker.workerKeys.receipt.publicKey,
+    tee: worker.tee,
+    startedAt,
+  };
+  if (!(await deps.store.addLease(lease))) throw grantMissing();
+  return lease;
+}
+
+/**
+ * The live lease that this worker may renew for this use.
+ *
+ * @throws {CfnError} `CFN_LEASE_ENDED`, the same for an ended, a revoked, an unknown and somebody else's lease
+ */
+export async function renewableLease(
+  id: string,
+  worker: AttestationResult,
+  use: SignedManifest,
+  model: string,
+  deps: LeaseDeps,
+): Promise<StoredLease> {
+  const lease = await deps.store.lease(id);
+  if (lease === undefined || !isLive(lease, deps.now().getTime())) throw leaseEnded();
+  if (lease.worker !== worker.workerId || lease.digest !== model || lease.version !== use.version) throw leaseEnded();
+  return lease;
+}
+
+/** @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked meanwhile */
+export async function extendLease(
+  lease: StoredLease,
+  worker: AttestationResult,
+  under: StoredGrant,
+  deps: LeaseDeps,
+): Promise<StoredLease> {
+  const at = deps.now().getTime();
+  const term = termOf(worker, under, at, deps);
+  if (!(await deps.store.renewLease(lease.id, term, at))) throw leaseEnded();
+  return { ...lease, ...term };
+}
+
+/** @returns what is left of a live lease, in ms @throws {CfnError} `CFN_LEASE_ENDED` */
+export async function leaseRemainingMs(id: string, deps: LeaseDeps): Promise<number> {
+  const lease = await deps.store.lease(id);
+  const at = deps.now().getTime();
+  if (lease === undefined || !isLive(lease, at)) throw leaseEnded();
+  return lease.endsAt - at;
+}
+
+/**
+ * Revokes a lease; to revoke an ended one again changes nothing.
+ *
+ * @param owner revokes own leases only; `undefined`: the administrator, any
+ * @throws {CfnError} `CFN_NOT_FOUND`, the same for an unknown lease and another owner's
+ */
+export async function revokeLease(id: string, owner: string | undefined, deps: LeaseDeps): Promise<void> {
+  const lease = await deps.store.lease(id);
+  if (lease === undefined || (owner !== undefined && lease.owner !== owner))
+    throw new CfnError('CFN_NOT_FOUND', 'there is no such lease');
+  await deps.store.revokeLease(id, deps.now().getTime());
+}
+
+/** @throws {CfnError} `CFN_LEASE_ENDED` when there never was such a lease; `CFN_RECEIPT_INVALID` */
+export async function acceptDropped(id: string, statement: string, deps: LeaseDeps): Promise<void> {
+  const lease = await deps.store.lease(id);
+  if (lease === undefined) throw leaseEnded();
+  await verifyDropped(statement, lease, deps.now());
+  await deps.store.dropLease(id, statement, deps.now().getTime());
+}
+
+export const grantMissing = (): CfnError =>
+  new CfnError('CFN_GRANT_MISSING', 'no grant covers this function and model');
+const leaseEnded = (): CfnError =>
+  new CfnError('CFN_LEASE_ENDED', 'the lease has ended, was revoked, or is not of this worker and use');
+
+/** A lease outlives neither its grant nor the worker keys that the evidence bound. */
+function termOf(worker: AttestationResult, under: StoredGrant, at: number, deps: LeaseDeps): LeaseTerm {
+  const { leaseMs, until }: Grant = under.grant;
+  const endsAt = Math.min(at + leaseMs, Date.parse(until), Date.parse(worker.workerKeys.notAfter));
+  if (endsAt <= at) throw grantMissing();
+  return { grant: under.id, endsAt, evidence: worker.evidenceDigest, policy: deps.policyDigest };
+}

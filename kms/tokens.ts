@@ -1,0 +1,64 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { CfnError, nameSchema, toBase64url } from '../proto/index.ts';
+import { makeSecretFile, readSecretFile } from './secret-file.ts';
+import type { KeyStore } from './store.ts';
+
+/** Who makes a call. Only {@link identify} says so. */
+export type Caller = { readonly role: 'admin' } | { readonly role: 'owner'; readonly owner: string };
+
+const TOKEN_BYTES = 32;
+const TOKEN_FILE_BYTES_MAX = 128;
+
+/** SHA-256 is enough to keep a token of 256 random bits: there is nothing to guess. */
+export const tokenDigest = (token: string): Buffer => createHash('sha256').update(token).digest();
+
+/** An owner's token is `name.secret`: the name finds the record, so that the secret is compared and never looked up. */
+export function makeOwnerToken(owner: string, randomBytes: (length: number) => Uint8Array): string {
+  return `${owner}.${toBase64url(randomBytes(TOKEN_BYTES))}`;
+}
+
+/**
+ * Reads the administrator's token from its file, or makes the file. Removing the file and starting again changes the token.
+ *
+ * @returns the token's SHA-256
+ * @throws {CfnError} `CFN_SECRET_EXPOSED`, `CFN_STORE_FAILED`
+ */
+export function openAdminToken(path: string, randomBytes: (length: number) => Uint8Array): Buffer {
+  const bytes = readSecretFile(path, TOKEN_FILE_BYTES_MAX);
+  if (bytes !== undefined) {
+    const token = bytes.toString('utf8').trim();
+    if (!/^[A-Za-z0-9_-]{43}$/.test(token))
+      throw new CfnError('CFN_STORE_FAILED', `${path} holds no token; remove it to make a new one`);
+    return tokenDigest(token);
+  }
+  const token = toBase64url(randomBytes(TOKEN_BYTES));
+  makeSecretFile(path, Buffer.from(token));
+  return tokenDigest(token);
+}
+
+/** @throws {CfnError} `CFN_TOKEN_INVALID`, the same for a missing, an unknown and a wrong token */
+export async function identify(
+  authorization: string | undefined,
+  deps: { readonly store: KeyStore; readonly adminTokenDigest: Uint8Array },
+): Promise<Caller> {
+  const token = /^Bearer ([A-Za-z0-9._-]{1,256})$/i.exec(authorization ?? '')?.[1];
+  if (token === undefined)
+    throw new CfnError('CFN_TOKEN_INVALID', 'expected an Authorization header with a bearer token');
+  const digest = tokenDigest(token);
+  if (timingSafeEqual(digest, deps.adminTokenDigest)) return { role: 'admin' };
+  const owner = nameSchema.safeParse(token.split('.', 1)[0]).data ?? '';
+  const expected = (await deps.store.ownerTokenDigest(owner)) ?? Buffer.alloc(digest.length);
+  if (!timingSafeEqual(digest, expected)) throw new CfnError('CFN_TOKEN_INVALID', 'the token is not one of this KMS');
+  return { role: 'owner', owner };
+}
+
+/** @throws {CfnError} `CFN_TOKEN_SCOPE` */
+export function demandAdmin(caller: Caller): void {
+  if (caller.role !== 'admin') throw new CfnError('CFN_TOKEN_SCOPE', 'expected the administrator token');
+}
+
+/** @returns the owner's name @throws {CfnError} `CFN_TOKEN_SCOPE` */
+export function demandOwner(caller: Caller): string {
+  if (caller.role !== 'owner') throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+  return caller.owner;
+}

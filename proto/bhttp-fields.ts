@@ -19,15 +19,18 @@ function allIn(bytes: Uint8Array, table: Uint8Array): boolean {
 
 /** Upper-case names are malformed in binary HTTP (RFC 9292 §3.6); pseudo-fields (`:`) have no place in it. */
 export function checkFieldName(name: Uint8Array, code: ErrorCode): void {
-  if (name.length === 0 || !allIn(name, FIELD_NAME)) throw new CfnError(code, 'a field name is empty or has a character outside a-z, 0-9 and token marks');
+  if (name.length === 0 || !allIn(name, FIELD_NAME))
+    throw new CfnError(code, 'a field name is empty or has a character outside a-z, 0-9 and token marks');
 }
 
 /** RFC 9110 §5.5: no control characters but tab, so that a field can never be split into two; no white space around. */
 export function checkFieldValue(value: Uint8Array, code: ErrorCode): void {
   for (const byte of value) {
-    if ((byte < 0x20 && byte !== 0x09) || byte === 0x7f) throw new CfnError(code, 'a field value has a control character');
+    if ((byte < 0x20 && byte !== 0x09) || byte === 0x7f)
+      throw new CfnError(code, 'a field value has a control character');
   }
-  if (isBlank(value[0]) || isBlank(value[value.length - 1])) throw new CfnError(code, 'a field value begins or ends with white space');
+  if (isBlank(value[0]) || isBlank(value[value.length - 1]))
+    throw new CfnError(code, 'a field value begins or ends with white space');
 }
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09;
 

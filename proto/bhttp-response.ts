@@ -68,7 +68,8 @@ function* parseResponse(source: PushSource, emit: (event: ResponseEvent) => void
     const headers = yield* parseFields(source, indeterminate);
     emit({ type: status < 200 ? 'informational' : 'head', status, headers });
     if (status >= 200) break;
-    if (informational === INFORMATIONAL_MAX) throw new CfnError(MALFORMED, `more than ${INFORMATIONAL_MAX} informational responses`);
+    if (informational === INFORMATIONAL_MAX)
+      throw new CfnError(MALFORMED, `more than ${INFORMATIONAL_MAX} informational responses`);
   }
   yield* parseContent(source, indeterminate, emit);
   const trailers = (yield* source.atEnd()) ? [] : yield* parseFields(source, indeterminate);
@@ -106,7 +107,8 @@ function* parseContent(source: PushSource, indeterminate: boolean, emit: (event:
     let remaining = yield* source.varint();
     const last = !indeterminate || remaining === 0;
     total += remaining;
-    if (total > RESPONSE_BYTES_MAX) throw new CfnError(MALFORMED, `the response body is over ${RESPONSE_BYTES_MAX} bytes`);
+    if (total > RESPONSE_BYTES_MAX)
+      throw new CfnError(MALFORMED, `the response body is over ${RESPONSE_BYTES_MAX} bytes`);
     while (remaining > 0) {
       const bytes = yield* source.takeSome(remaining);
       remaining -= bytes.length;
@@ -151,7 +153,8 @@ class PushSource {
     return yield* this.take(Math.min(limit, this.#queue.firstLength));
   }
   *takeWithin(length: number, limit: number): Step<Uint8Array> {
-    if (length > limit - this.consumed) throw new CfnError(MALFORMED, 'a field passes the end or the limit of its section');
+    if (length > limit - this.consumed)
+      throw new CfnError(MALFORMED, 'a field passes the end or the limit of its section');
     return yield* this.take(length);
   }
   *varint(): Step<number> {

@@ -49,14 +49,17 @@ describe('varints (RFC 9000 §A.1)', () => {
   ])('%s', (text, value) => {
     const bytes = hex(text);
     expect(varintLength(bytes[0] ?? 0)).toBe(bytes.length);
-    if (value === undefined) expect(code(() => readVarint(bytes, 0, 'CFN_INPUT_INVALID'))).toBe('CFN_INPUT_INVALID'); // over 2^53
+    if (value === undefined)
+      expect(code(() => readVarint(bytes, 0, 'CFN_INPUT_INVALID'))).toBe('CFN_INPUT_INVALID'); // over 2^53
     else {
       expect(readVarint(bytes, 0, 'CFN_INPUT_INVALID')).toBe(value);
       expect(encodeVarint(value)).toEqual(bytes);
     }
   });
   test('round trip up to 2^53 - 1', () => {
-    fc.assert(fc.property(fc.maxSafeNat(), (value) => readVarint(encodeVarint(value), 0, 'CFN_INPUT_INVALID') === value));
+    fc.assert(
+      fc.property(fc.maxSafeNat(), (value) => readVarint(encodeVarint(value), 0, 'CFN_INPUT_INVALID') === value),
+    );
   });
 });
 
@@ -64,7 +67,13 @@ describe('requests', () => {
   test('the examples of RFC 9292 §5.1 decode to the same request', () => {
     for (const bytes of [RFC_KNOWN, RFC_INDETERMINATE]) {
       const request = decodeRequest(bytes);
-      expect(request).toMatchObject({ method: 'GET', scheme: 'https', authority: '', path: '/hello.txt', trailers: [] });
+      expect(request).toMatchObject({
+        method: 'GET',
+        scheme: 'https',
+        authority: '',
+        path: '/hello.txt',
+        trailers: [],
+      });
       expect(request.headers).toEqual([
         ['user-agent', 'curl/7.16.3 libcurl/7.16.3 OpenSSL/0.9.7l zlib/1.2.3'],
         ['host', 'www.example.com'],
@@ -75,12 +84,24 @@ describe('requests', () => {
     expect(encodeRequest(decodeRequest(RFC_INDETERMINATE))).toEqual(RFC_KNOWN);
   });
 
-  const post = { method: 'POST', scheme: 'https', authority: 'gw.example', path: '/a?b=1', headers: [['Content-Type', 'text/plain'], ['x', 'é']] as [string, string][] };
+  const post = {
+    method: 'POST',
+    scheme: 'https',
+    authority: 'gw.example',
+    path: '/a?b=1',
+    headers: [
+      ['Content-Type', 'text/plain'],
+      ['x', 'é'],
+    ] as [string, string][],
+  };
 
   test('round trip, names lower-cased, body is a view', () => {
     const bytes = encodeRequest({ ...post, body: utf8('hello') });
     const request = decodeRequest(bytes);
-    expect(request.headers).toEqual([['content-type', 'text/plain'], ['x', 'é']]);
+    expect(request.headers).toEqual([
+      ['content-type', 'text/plain'],
+      ['x', 'é'],
+    ]);
     expect(fromUtf8(request.body)).toBe('hello');
     expect(request.body.buffer).toBe(bytes.buffer);
   });
@@ -100,12 +121,20 @@ describe('requests', () => {
   });
 
   test('any cut is refused, but where empty content or trailers may be missing', () => {
-    const whole = concatBytes(encodeRequestHead(post), encodeContentChunk(utf8('hello')), CONTENT_END, encodeTrailers([['t', '1']]));
+    const whole = concatBytes(
+      encodeRequestHead(post),
+      encodeContentChunk(utf8('hello')),
+      CONTENT_END,
+      encodeTrailers([['t', '1']]),
+    );
     const head = encodeRequestHead(post).length;
     const afterContent = whole.length - encodeTrailers([['t', '1']]).length;
     for (let length = 0; length < whole.length; length++) {
       const fits = length === head || length === afterContent;
-      expect(code(() => decodeRequest(whole.subarray(0, length))), `cut at ${length}`).toBe(fits ? 'no error' : 'CFN_REQUEST_MALFORMED');
+      expect(
+        code(() => decodeRequest(whole.subarray(0, length))),
+        `cut at ${length}`,
+      ).toBe(fits ? 'no error' : 'CFN_REQUEST_MALFORMED');
     }
   });
 
@@ -135,7 +164,10 @@ describe('requests', () => {
   });
 
   test('what is refused when read is refused when written', () => {
-    for (const headers of [[['a b', '']], [['a', 'b\nc']], [['a', '\u0100']], [['a', 'x'.repeat(HEAD_BYTES_MAX)]]] as [string, string][][]) {
+    for (const headers of [[['a b', '']], [['a', 'b\nc']], [['a', '\u0100']], [['a', 'x'.repeat(HEAD_BYTES_MAX)]]] as [
+      string,
+      string,
+    ][][]) {
       expect(code(() => encodeRequest({ ...post, headers, body: new Uint8Array(0) }))).toBe('CFN_REQUEST_MALFORMED');
     }
     expect(code(() => encodeResponseHead(200, [['a', 'b\r\nc: d']]))).toBe('CFN_RESPONSE_MALFORMED');
@@ -157,12 +189,23 @@ describe('requests', () => {
   });
 
   test('scanning finds fields as views and refuses one that comes twice', () => {
-    const bytes = encodeRequest({ ...post, headers: [...post.headers, ['date', 'D'], ['Cfn-Function-Version', 'V']], body: utf8('b') });
+    const bytes = encodeRequest({
+      ...post,
+      headers: [...post.headers, ['date', 'D'], ['Cfn-Function-Version', 'V']],
+      body: utf8('b'),
+    });
     const found = scanRequestFields(bytes, ['date', 'cfn-function-version', 'absent']);
     expect([...found.keys()].toSorted()).toEqual(['cfn-function-version', 'date']);
     expect(found.get('date')).toEqual(utf8('D'));
     expect(found.get('date')?.buffer).toBe(bytes.buffer);
-    const twice = encodeRequest({ ...post, headers: [['date', '1'], ['date', '2']], body: utf8('') });
+    const twice = encodeRequest({
+      ...post,
+      headers: [
+        ['date', '1'],
+        ['date', '2'],
+      ],
+      body: utf8(''),
+    });
     expect(code(() => scanRequestFields(twice, ['date']))).toBe('CFN_REQUEST_MALFORMED');
   });
 });
@@ -176,7 +219,12 @@ describe('responses', () => {
     encodeTrailers([['cfn-receipt', 'r']]),
   );
 
-  function summarize(events: ResponseEvent[]): { informational: number[]; status?: number; body: string; trailers?: unknown } {
+  function summarize(events: ResponseEvent[]): {
+    informational: number[];
+    status?: number;
+    body: string;
+    trailers?: unknown;
+  } {
     const content = events.flatMap((event) => (event.type === 'content' ? [event.bytes] : []));
     const head = events.find((event) => event.type === 'head');
     const trailers = events.find((event) => event.type === 'trailers');
@@ -195,7 +243,12 @@ describe('responses', () => {
   }
 
   test.each([1, 2, 7, 1000])('in pieces of %i bytes', (size) => {
-    expect(decodeIn(streamed, size)).toEqual({ informational: [], status: 201, body: 'hello world', trailers: [['cfn-receipt', 'r']] });
+    expect(decodeIn(streamed, size)).toEqual({
+      informational: [],
+      status: 201,
+      body: 'hello world',
+      trailers: [['cfn-receipt', 'r']],
+    });
   });
 
   test('informational responses before the final one', () => {
@@ -208,8 +261,15 @@ describe('responses', () => {
   });
 
   test('known-length', () => {
-    const bytes = concatBytes(Uint8Array.of(1), encodeVarint(200), Uint8Array.of(4, 1, 97, 1, 98), Uint8Array.of(2, 104, 105), Uint8Array.of(0, 0, 0));
-    for (const size of [1, 100]) expect(decodeIn(bytes, size)).toEqual({ informational: [], status: 200, body: 'hi', trailers: [] });
+    const bytes = concatBytes(
+      Uint8Array.of(1),
+      encodeVarint(200),
+      Uint8Array.of(4, 1, 97, 1, 98),
+      Uint8Array.of(2, 104, 105),
+      Uint8Array.of(0, 0, 0),
+    );
+    for (const size of [1, 100])
+      expect(decodeIn(bytes, size)).toEqual({ informational: [], status: 200, body: 'hi', trailers: [] });
   });
 
   test('any cut is truncation, but where empty trailers may be missing', () => {
@@ -217,7 +277,10 @@ describe('responses', () => {
     const afterContent = streamed.length - encodeTrailers([['cfn-receipt', 'r']]).length;
     for (let length = 0; length < streamed.length; length++) {
       const expected = length === afterHead || length === afterContent ? 'no error' : 'CFN_RESPONSE_TRUNCATED';
-      expect(code(() => decodeIn(streamed.subarray(0, length), 3)), `cut at ${length}`).toBe(expected);
+      expect(
+        code(() => decodeIn(streamed.subarray(0, length), 3)),
+        `cut at ${length}`,
+      ).toBe(expected);
     }
   });
 
@@ -230,8 +293,14 @@ describe('responses', () => {
     ['a field past its section', concatBytes(Uint8Array.of(1), encodeVarint(200), Uint8Array.of(3, 1, 97, 9))],
     ['padding that is not zero', concatBytes(streamed, Uint8Array.of(1))],
     ['a section over the limit', concatBytes(Uint8Array.of(1), encodeVarint(200), encodeVarint(HEAD_BYTES_MAX + 1))],
-    ['a body over the limit', concatBytes(Uint8Array.of(1), encodeVarint(200), Uint8Array.of(0), encodeVarint(2 ** 40))],
-    ['endless informational responses', concatBytes(Uint8Array.of(3), ...Array.from({ length: 20 }, () => Uint8Array.of(0x40, 100, 0)))],
+    [
+      'a body over the limit',
+      concatBytes(Uint8Array.of(1), encodeVarint(200), Uint8Array.of(0), encodeVarint(2 ** 40)),
+    ],
+    [
+      'endless informational responses',
+      concatBytes(Uint8Array.of(3), ...Array.from({ length: 20 }, () => Uint8Array.of(0x40, 100, 0))),
+    ],
   ])('%s is refused', (_, bytes) => {
     expect(code(() => decodeIn(bytes, 4))).toBe('CFN_RESPONSE_MALFORMED');
   });
@@ -248,7 +317,16 @@ describe('responses', () => {
 function lineRequest(name: string, value: string): Uint8Array {
   const part = (text: string): Uint8Array => concatBytes(encodeVarint(text.length), utf8(text));
   const line = concatBytes(part(name), part(value));
-  return concatBytes(Uint8Array.of(0), part('GET'), part('https'), part('h'), part('/'), encodeVarint(line.length), line, Uint8Array.of(0, 0));
+  return concatBytes(
+    Uint8Array.of(0),
+    part('GET'),
+    part('https'),
+    part('h'),
+    part('/'),
+    encodeVarint(line.length),
+    line,
+    Uint8Array.of(0, 0),
+  );
 }
 function encodeRaw(method: string, path: string): Uint8Array {
   const part = (text: string): Uint8Array => concatBytes(encodeVarint(text.length), utf8(text));

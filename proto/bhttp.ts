@@ -1,4 +1,12 @@
-import { checkFieldName, checkFieldValue, checkMethod, checkVisible, fromLatin1, latin1, type Field } from './bhttp-fields.ts';
+import {
+  checkFieldName,
+  checkFieldValue,
+  checkMethod,
+  checkVisible,
+  fromLatin1,
+  latin1,
+  type Field,
+} from './bhttp-fields.ts';
 import { concatBytes, equalBytes } from './bytes.ts';
 import { CfnError, type ErrorCode } from './errors.ts';
 import { HEAD_BYTES_MAX, REQUEST_BYTES_MAX } from './limits.ts';
@@ -27,7 +35,12 @@ export interface DecodedRequest {
 }
 
 /** Framing indicators, RFC 9292 §3.3. */
-export const FRAMING = { requestKnown: 0, responseKnown: 1, requestIndeterminate: 2, responseIndeterminate: 3 } as const;
+export const FRAMING = {
+  requestKnown: 0,
+  responseKnown: 1,
+  requestIndeterminate: 2,
+  responseIndeterminate: 3,
+} as const;
 
 const REQUEST = 'CFN_REQUEST_MALFORMED';
 
@@ -44,13 +57,25 @@ export const CONTENT_END: Uint8Array<ArrayBuffer> = new Uint8Array(1);
 export function encodeRequest(request: RequestHead & { readonly body: Uint8Array }): Uint8Array<ArrayBuffer> {
   const fields = encodeFields(request.headers, REQUEST);
   const { body } = request;
-  const parts = [Uint8Array.of(FRAMING.requestKnown), ...controlData(request), encodeVarint(fields.length), fields, encodeVarint(body.length), body];
+  const parts = [
+    Uint8Array.of(FRAMING.requestKnown),
+    ...controlData(request),
+    encodeVarint(fields.length),
+    fields,
+    encodeVarint(body.length),
+    body,
+  ];
   return concatBytes(...parts, CONTENT_END); // no trailers
 }
 
 /** Framing, control data and header section of an indeterminate-length request; content chunks, CONTENT_END and trailers follow. */
 export function encodeRequestHead(head: RequestHead): Uint8Array<ArrayBuffer> {
-  return concatBytes(Uint8Array.of(FRAMING.requestIndeterminate), ...controlData(head), encodeFields(head.headers, REQUEST), CONTENT_END);
+  return concatBytes(
+    Uint8Array.of(FRAMING.requestIndeterminate),
+    ...controlData(head),
+    encodeFields(head.headers, REQUEST),
+    CONTENT_END,
+  );
 }
 
 /**
@@ -62,7 +87,12 @@ export function encodeResponseHead(status: number, headers: RequestHead['headers
   if (!Number.isInteger(status) || status < 200 || status > 599) {
     throw new CfnError('CFN_RESPONSE_MALFORMED', 'the status of a response is from 200 to 599');
   }
-  return concatBytes(Uint8Array.of(FRAMING.responseIndeterminate), encodeVarint(status), encodeFields(headers, 'CFN_RESPONSE_MALFORMED'), CONTENT_END);
+  return concatBytes(
+    Uint8Array.of(FRAMING.responseIndeterminate),
+    encodeVarint(status),
+    encodeFields(headers, 'CFN_RESPONSE_MALFORMED'),
+    CONTENT_END,
+  );
 }
 
 /** One content chunk. No bytes in, no bytes out: a chunk of length zero would end the content. */
@@ -74,12 +104,20 @@ export function encodeContentChunk(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 /** The trailer section of an indeterminate-length message, its terminator included. */
-export function encodeTrailers(fields: RequestHead['headers'], code: ErrorCode = 'CFN_RESPONSE_MALFORMED'): Uint8Array<ArrayBuffer> {
+export function encodeTrailers(
+  fields: RequestHead['headers'],
+  code: ErrorCode = 'CFN_RESPONSE_MALFORMED',
+): Uint8Array<ArrayBuffer> {
   return concatBytes(encodeFields(fields, code), CONTENT_END);
 }
 
 function controlData({ method, scheme, authority, path }: RequestHead): Uint8Array[] {
-  const values = [method, scheme, authority, path].map((text) => fromLatin1(text, REQUEST)) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+  const values = [method, scheme, authority, path].map((text) => fromLatin1(text, REQUEST)) as [
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+  ];
   checkControlData(...values);
   return values.flatMap((bytes) => [encodeVarint(bytes.length), bytes]);
 }
@@ -116,7 +154,15 @@ export function decodeRequest(bytes: Uint8Array): DecodedRequest {
   if (!cursor.atEnd) readFields(cursor, indeterminate, (name, value) => trailers.push([latin1(name), latin1(value)]));
   cursor.finishPadding();
   const [method, scheme, authority, path] = control;
-  return { method: latin1(method), scheme: latin1(scheme), authority: latin1(authority), path: latin1(path), headers, body, trailers };
+  return {
+    method: latin1(method),
+    scheme: latin1(scheme),
+    authority: latin1(authority),
+    path: latin1(path),
+    headers,
+    body,
+    trailers,
+  };
 }
 
 /**
@@ -152,15 +198,26 @@ function checkControlData(method: Uint8Array, scheme: Uint8Array, authority: Uin
 
 function readControl(cursor: Cursor): { indeterminate: boolean; control: Control } {
   const framing = cursor.varint('framing indicator');
-  if (framing !== FRAMING.requestKnown && framing !== FRAMING.requestIndeterminate) throw new CfnError(REQUEST, 'framing indicator is not one of a request');
-  const control: Control = [cursor.headPart('method'), cursor.headPart('scheme'), cursor.headPart('authority'), cursor.headPart('path')];
+  if (framing !== FRAMING.requestKnown && framing !== FRAMING.requestIndeterminate)
+    throw new CfnError(REQUEST, 'framing indicator is not one of a request');
+  const control: Control = [
+    cursor.headPart('method'),
+    cursor.headPart('scheme'),
+    cursor.headPart('authority'),
+    cursor.headPart('path'),
+  ];
   checkControlData(...control);
   return { indeterminate: framing === FRAMING.requestIndeterminate, control };
 }
 
-function readFields(cursor: Cursor, indeterminate: boolean, visit: (name: Uint8Array, value: Uint8Array) => void): void {
+function readFields(
+  cursor: Cursor,
+  indeterminate: boolean,
+  visit: (name: Uint8Array, value: Uint8Array) => void,
+): void {
   const sectionBytes = indeterminate ? undefined : cursor.varint('field section length');
-  if (sectionBytes !== undefined && sectionBytes > HEAD_BYTES_MAX) throw new CfnError(REQUEST, `a field section is over ${HEAD_BYTES_MAX} bytes`);
+  if (sectionBytes !== undefined && sectionBytes > HEAD_BYTES_MAX)
+    throw new CfnError(REQUEST, `a field section is over ${HEAD_BYTES_MAX} bytes`);
   const section = sectionBytes === undefined ? cursor : new Cursor(cursor.take(sectionBytes, 'field section'));
   const start = section.offset;
   while (indeterminate || !section.atEnd) {
@@ -168,7 +225,8 @@ function readFields(cursor: Cursor, indeterminate: boolean, visit: (name: Uint8A
     if (indeterminate && nameBytes === 0) return;
     const name = section.take(nameBytes, 'field name');
     const value = section.headPart('field value');
-    if (section.offset - start > HEAD_BYTES_MAX) throw new CfnError(REQUEST, `a field section is over ${HEAD_BYTES_MAX} bytes`);
+    if (section.offset - start > HEAD_BYTES_MAX)
+      throw new CfnError(REQUEST, `a field section is over ${HEAD_BYTES_MAX} bytes`);
     checkFieldName(name, REQUEST);
     checkFieldValue(value, REQUEST);
     visit(name, value);
@@ -181,7 +239,8 @@ function readContent(cursor: Cursor, indeterminate: boolean): Uint8Array {
   for (;;) {
     const length = cursor.varint('content length');
     total += length;
-    if (total > REQUEST_BYTES_MAX) throw new CfnError('CFN_BODY_TOO_LARGE', `the request body is over ${REQUEST_BYTES_MAX} bytes`);
+    if (total > REQUEST_BYTES_MAX)
+      throw new CfnError('CFN_BODY_TOO_LARGE', `the request body is over ${REQUEST_BYTES_MAX} bytes`);
     const chunk = cursor.take(length, 'content');
     if (!indeterminate) return chunk;
     if (length === 0) break;

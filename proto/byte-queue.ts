@@ -49,7 +49,7 @@ export function createByteQueue(): ByteQueue {
       if (view.length === wanted) return view;
       const out = new Uint8Array(wanted);
       out.set(view);
-      for (let at = view.length; at < wanted; ) {
+      for (let at = view.length; at < wanted;) {
         const next = takeView(wanted - at);
         out.set(next, at);
         at += next.length;

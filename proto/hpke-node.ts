@@ -1,5 +1,24 @@
-import { createCipheriv, createDecipheriv, createHmac, createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, timingSafeEqual, type KeyObject } from 'node:crypto';
-import { LabeledExpand, LabeledExtract, type AEADFactory, type KDF, type KDFFactory, type Key, type KEMFactory, type KeyPair } from 'hpke';
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  timingSafeEqual,
+  type KeyObject,
+} from 'node:crypto';
+import {
+  LabeledExpand,
+  LabeledExtract,
+  type AEADFactory,
+  type KDF,
+  type KDFFactory,
+  type Key,
+  type KEMFactory,
+  type KeyPair,
+} from 'hpke';
 import { ohttpSuite, type OhttpSuite } from './ohttp-suite.ts';
 
 /**
@@ -54,9 +73,12 @@ const asNodeKey = (key: Key): NodeKey => {
   return key as NodeKey;
 };
 
-const base64url = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64url');
-const publicHandle = (raw: Uint8Array): KeyObject => createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: base64url(raw) }, format: 'jwk' });
-const rawPublic = (handle: KeyObject): Uint8Array => new Uint8Array(Buffer.from(handle.export({ format: 'jwk' }).x ?? '', 'base64url'));
+const base64url = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64url');
+const publicHandle = (raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: base64url(raw) }, format: 'jwk' });
+const rawPublic = (handle: KeyObject): Uint8Array =>
+  new Uint8Array(Buffer.from(handle.export({ format: 'jwk' }).x ?? '', 'base64url'));
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex'); // RFC 8410 §7
 
 const KEM_SUITE_ID = Uint8Array.of(0x4b, 0x45, 0x4d, 0x00, 0x20); // "KEM" ‖ id, RFC 9180 §4.1
@@ -88,13 +110,21 @@ const DHKEM_X25519: KEMFactory<Key> = () => {
     async GenerateKeyPair(extractable): Promise<KeyPair> {
       const { privateKey, publicKey } = generateKeyPairSync('x25519');
       const raw = rawPublic(publicKey);
-      return { privateKey: nodeKey('private', privateKey, extractable, raw), publicKey: nodeKey('public', publicKey, true, raw) };
+      return {
+        privateKey: nodeKey('private', privateKey, extractable, raw),
+        publicKey: nodeKey('public', publicKey, true, raw),
+      };
     },
     SerializePublicKey: async (key) => new Uint8Array(asNodeKey(key).raw ?? rawPublic(asNodeKey(key).handle)),
     DeserializePublicKey: async (raw) => nodeKey('public', publicHandle(raw), true, new Uint8Array(raw)),
-    SerializePrivateKey: async (key) => new Uint8Array(Buffer.from(asNodeKey(key).handle.export({ format: 'jwk' }).d ?? '', 'base64url')),
+    SerializePrivateKey: async (key) =>
+      new Uint8Array(Buffer.from(asNodeKey(key).handle.export({ format: 'jwk' }).d ?? '', 'base64url')),
     async DeserializePrivateKey(raw, extractable) {
-      return nodeKey('private', createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, raw]), format: 'der', type: 'pkcs8' }), extractable);
+      return nodeKey(
+        'private',
+        createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, raw]), format: 'der', type: 'pkcs8' }),
+        extractable,
+      );
     },
     async Encap(recipient) {
       const { handle, raw } = asNodeKey(recipient);
@@ -105,7 +135,10 @@ const DHKEM_X25519: KEMFactory<Key> = () => {
     },
     async Decap(enc, privateKey, publicKey) {
       const { handle } = asNodeKey(privateKey);
-      const recipient = publicKey === undefined ? rawPublic(createPublicKey(handle)) : (asNodeKey(publicKey).raw ?? rawPublic(asNodeKey(publicKey).handle));
+      const recipient =
+        publicKey === undefined
+          ? rawPublic(createPublicKey(handle))
+          : (asNodeKey(publicKey).raw ?? rawPublic(asNodeKey(publicKey).handle));
       return extractAndExpand(kdf, sharedPoint(handle, publicHandle(enc)), enc, recipient);
     },
   };

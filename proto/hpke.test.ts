@@ -1,5 +1,14 @@
 import { expect, test } from 'vitest';
-import { exportSealingKey, generateSealingKeyPair, importSealingKey, openSealed, sealTo, toBase64url, utf8, type Sealed } from './index.ts';
+import {
+  exportSealingKey,
+  generateSealingKeyPair,
+  importSealingKey,
+  openSealed,
+  sealTo,
+  toBase64url,
+  utf8,
+  type Sealed,
+} from './index.ts';
 
 const info = utf8('purpose');
 const refused = (code: string): unknown => expect.objectContaining({ code });
@@ -26,7 +35,9 @@ test('another key, another purpose, or an altered message is refused', async () 
     [pair.privateKey, { ...sealed, ciphertext: '' }, info],
   ];
   for (const [key, message, purpose] of attempts) {
-    await expect(openSealed(key, message, purpose, 'CFN_ARTIFACT_ALTERED')).rejects.toThrow(refused('CFN_ARTIFACT_ALTERED') as Error);
+    await expect(openSealed(key, message, purpose, 'CFN_ARTIFACT_ALTERED')).rejects.toThrow(
+      refused('CFN_ARTIFACT_ALTERED') as Error,
+    );
   }
 });
 
@@ -36,6 +47,8 @@ test('a private key stays inside unless asked for', async () => {
 
 test('what is no key is refused', async () => {
   await expect(sealTo('AAAA', utf8(''), info)).rejects.toThrow(refused('CFN_INPUT_INVALID') as Error);
-  await expect(sealTo(toBase64url(new Uint8Array(32)), utf8(''), info)).rejects.toThrow(refused('CFN_INPUT_INVALID') as Error);
+  await expect(sealTo(toBase64url(new Uint8Array(32)), utf8(''), info)).rejects.toThrow(
+    refused('CFN_INPUT_INVALID') as Error,
+  );
   await expect(importSealingKey(new Uint8Array(31))).rejects.toThrow(refused('CFN_INPUT_INVALID') as Error);
 });

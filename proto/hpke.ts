@@ -12,20 +12,32 @@ export interface SealingKeyPair {
   readonly privateKey: CryptoKey;
 }
 
+/** Opening needs the public key too, and WebCrypto derives it from a private key only in its newest versions. */
+const publicKeys = new WeakMap<CryptoKey, CryptoKey>();
+
 /** @param extractable whether the private key may leave as bytes, as a KMS needs to keep it in its keyring */
 export async function generateSealingKeyPair(extractable = false): Promise<SealingKeyPair> {
-  const pair = await suite.GenerateKeyPair(extractable);
-  return { publicKey: toBase64url(await suite.SerializePublicKey(pair.publicKey)), privateKey: pair.privateKey };
+  const { publicKey, privateKey } = await suite.GenerateKeyPair(extractable);
+  publicKeys.set(privateKey, publicKey);
+  return { publicKey: toBase64url(await suite.SerializePublicKey(publicKey)), privateKey };
 }
 
 /** Raw X25519 private key, 32 bytes. */
 export function exportSealingKey(privateKey: CryptoKey): Promise<Uint8Array> {
   return suite.SerializePrivateKey(privateKey);
 }
-/** @throws {CfnError} `CFN_INPUT_INVALID` */
-export async function importSealingKey(privateKey: Uint8Array): Promise<CryptoKey> {
+
+/**
+ * The key cannot be exported again.
+ *
+ * @throws {CfnError} `CFN_INPUT_INVALID`
+ */
+export async function importSealingKey(bytes: Uint8Array): Promise<CryptoKey> {
   try {
-    return await suite.DeserializePrivateKey(privateKey, false);
+    const { x } = await crypto.subtle.exportKey('jwk', await suite.DeserializePrivateKey(bytes, true));
+    const privateKey = await suite.DeserializePrivateKey(bytes, false);
+    publicKeys.set(privateKey, await suite.DeserializePublicKey(fromBase64url(x ?? '')));
+    return privateKey;
   } catch (cause) {
     throw new CfnError('CFN_INPUT_INVALID', 'not an X25519 private key', { cause });
   }
@@ -39,7 +51,9 @@ export async function importSealingKey(privateKey: Uint8Array): Promise<CryptoKe
 export async function sealTo(publicKey: string, plaintext: Uint8Array, info: Uint8Array): Promise<Sealed> {
   const raw = fromBase64url(publicKey);
   try {
-    const { encapsulatedSecret, ciphertext } = await suite.Seal(await suite.DeserializePublicKey(raw), plaintext, { info });
+    const { encapsulatedSecret, ciphertext } = await suite.Seal(await suite.DeserializePublicKey(raw), plaintext, {
+      info,
+    });
     return { enc: toBase64url(encapsulatedSecret), ciphertext: toBase64url(ciphertext) };
   } catch (cause) {
     throw new CfnError('CFN_INPUT_INVALID', 'cannot seal to this X25519 public key', { cause });
@@ -47,11 +61,19 @@ export async function sealTo(publicKey: string, plaintext: Uint8Array, info: Uin
 }
 
 /** @throws {CfnError} `code`, `CFN_INPUT_INVALID` by default, when key, info or bytes are not those of the sealing */
-export async function openSealed(privateKey: CryptoKey, sealed: Sealed, info: Uint8Array, code: ErrorCode = 'CFN_INPUT_INVALID'): Promise<Uint8Array<ArrayBuffer>> {
+export async function openSealed(
+  privateKey: CryptoKey,
+  sealed: Sealed,
+  info: Uint8Array,
+  code: ErrorCode = 'CFN_INPUT_INVALID',
+): Promise<Uint8Array<ArrayBuffer>> {
   const enc = fromBase64url(sealed.enc, code);
   const ciphertext = fromBase64url(sealed.ciphertext, code);
+  const publicKey = publicKeys.get(privateKey);
   try {
-    return (await suite.Open(privateKey, enc, ciphertext, { info })) as Uint8Array<ArrayBuffer>;
+    return (await suite.Open(publicKey === undefined ? privateKey : { privateKey, publicKey }, enc, ciphertext, {
+      info,
+    })) as Uint8Array<ArrayBuffer>;
   } catch (cause) {
     throw new CfnError(code, 'a sealed key does not open under this private key and purpose', { cause });
   }

@@ -40,7 +40,8 @@ export function createChunkSealer(cipher: Cipher): ChunkSealer {
     },
     async sealFinal(plaintext) {
       checkOpen();
-      if (plaintext.length + OHTTP_SIZES.tag > OHTTP_CHUNK_BYTES_MAX) throw new CfnError('CFN_INTERNAL', 'the final chunk is too long');
+      if (plaintext.length + OHTTP_SIZES.tag > OHTTP_CHUNK_BYTES_MAX)
+        throw new CfnError('CFN_INTERNAL', 'the final chunk is too long');
       done = true;
       return concatBytes(FINAL_MARK, await cipher(plaintext, FINAL_AAD));
     },
@@ -96,7 +97,8 @@ export function createChunkOpener({ open, malformed, truncated, onSealed }: Chun
     return sealed;
   };
   const checkFinal = (): void => {
-    if (final && queue.length > OHTTP_CHUNK_BYTES_MAX) throw new CfnError(malformed, `the final chunk is over ${OHTTP_CHUNK_BYTES_MAX} bytes`);
+    if (final && queue.length > OHTTP_CHUNK_BYTES_MAX)
+      throw new CfnError(malformed, `the final chunk is over ${OHTTP_CHUNK_BYTES_MAX} bytes`);
   };
 
   return {
@@ -115,7 +117,8 @@ export function createChunkOpener({ open, malformed, truncated, onSealed }: Chun
     async end() {
       if (ended) return [];
       ended = true;
-      if (!final || queue.length < OHTTP_SIZES.tag) throw new CfnError(truncated, 'the sealed message ends before its final chunk does');
+      if (!final || queue.length < OHTTP_SIZES.tag)
+        throw new CfnError(truncated, 'the sealed message ends before its final chunk does');
       const plaintext = await openChunk(queue.take(queue.length), FINAL_AAD);
       return plaintext.length === 0 ? [] : [plaintext];
     },

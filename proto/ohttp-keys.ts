@@ -21,7 +21,12 @@ export interface KeyConfig {
 /** A fresh key pair; the private key cannot be exported. */
 export async function generateOhttpKeys(keyId = 1, suite: OhttpSuite = webCryptoSuite): Promise<OhttpKeys> {
   const keyPair = await suite.hpke.GenerateKeyPair(false);
-  return { config: encodeKeyConfig(keyId, await suite.hpke.SerializePublicKey(keyPair.publicKey)), keyId, keyPair, suite };
+  return {
+    config: encodeKeyConfig(keyId, await suite.hpke.SerializePublicKey(keyPair.publicKey)),
+    keyId,
+    keyPair,
+    suite,
+  };
 }
 
 /**
@@ -29,7 +34,11 @@ export async function generateOhttpKeys(keyId = 1, suite: OhttpSuite = webCrypto
  *
  * @throws {CfnError} `CFN_EVIDENCE_MALFORMED`
  */
-export async function importOhttpKeys(config: Uint8Array, privateKey: Uint8Array, suite: OhttpSuite = webCryptoSuite): Promise<OhttpKeys> {
+export async function importOhttpKeys(
+  config: Uint8Array,
+  privateKey: Uint8Array,
+  suite: OhttpSuite = webCryptoSuite,
+): Promise<OhttpKeys> {
   const { keyId, publicKey } = parseKeyConfig(config);
   const keyPair = {
     publicKey: await suite.hpke.DeserializePublicKey(publicKey),
@@ -40,7 +49,11 @@ export async function importOhttpKeys(config: Uint8Array, privateKey: Uint8Array
 
 function encodeKeyConfig(keyId: number, publicKey: Uint8Array): Uint8Array<ArrayBuffer> {
   const { kem, kdf, aead } = OHTTP_SUITE_IDS;
-  return concatBytes(Uint8Array.of(keyId, kem >> 8, kem & 0xff), publicKey, Uint8Array.of(0, 4, kdf >> 8, kdf & 0xff, aead >> 8, aead & 0xff));
+  return concatBytes(
+    Uint8Array.of(keyId, kem >> 8, kem & 0xff),
+    publicKey,
+    Uint8Array.of(0, 4, kdf >> 8, kdf & 0xff, aead >> 8, aead & 0xff),
+  );
 }
 
 /**
@@ -52,10 +65,12 @@ export function parseKeyConfig(config: Uint8Array): KeyConfig {
   const reader = new ByteReader(config);
   const keyId = reader.u8('key id');
   const kem = reader.u16be('KEM id');
-  if (kem !== OHTTP_SUITE_IDS.kem) throw new CfnError('CFN_EVIDENCE_MALFORMED', `key configuration has KEM ${kem}, expected ${OHTTP_SUITE_IDS.kem}`);
+  if (kem !== OHTTP_SUITE_IDS.kem)
+    throw new CfnError('CFN_EVIDENCE_MALFORMED', `key configuration has KEM ${kem}, expected ${OHTTP_SUITE_IDS.kem}`);
   const publicKey = reader.take(OHTTP_SIZES.publicKey, 'public key');
   const algorithmsBytes = reader.u16be('algorithms length');
-  if (algorithmsBytes % 4 !== 0) throw new CfnError('CFN_EVIDENCE_MALFORMED', 'symmetric algorithms of a key configuration are not pairs');
+  if (algorithmsBytes % 4 !== 0)
+    throw new CfnError('CFN_EVIDENCE_MALFORMED', 'symmetric algorithms of a key configuration are not pairs');
   let ours = false;
   for (let i = 0; i < algorithmsBytes / 4; i++) {
     const kdf = reader.u16be('KDF id');
@@ -75,5 +90,6 @@ export function requestHeader(keyId: number): Uint8Array<ArrayBuffer> {
 
 /** @throws {CfnError} `CFN_KEY_CONFIG_STALE` when the request is sealed to another key id or suite */
 export function checkRequestHeader(header: Uint8Array, keyId: number): void {
-  if (!equalBytes(header, requestHeader(keyId))) throw new CfnError('CFN_KEY_CONFIG_STALE', 'the request is sealed to another key configuration');
+  if (!equalBytes(header, requestHeader(keyId)))
+    throw new CfnError('CFN_KEY_CONFIG_STALE', 'the request is sealed to another key configuration');
 }

@@ -18,7 +18,12 @@ export interface ResponseOpenerOptions {
 }
 
 /** @param nonce must be random: it keeps two responses to one request under different keys */
-export async function sealResponse(suite: OhttpSuite, secret: Uint8Array, enc: Uint8Array, nonce: Uint8Array<ArrayBuffer>): Promise<ResponseSealer> {
+export async function sealResponse(
+  suite: OhttpSuite,
+  secret: Uint8Array,
+  enc: Uint8Array,
+  nonce: Uint8Array<ArrayBuffer>,
+): Promise<ResponseSealer> {
   const { key, baseNonce } = await responseKeys(suite, secret, enc, nonce);
   const counter = nonceCounter(baseNonce);
   return { header: nonce, ...createChunkSealer((bytes, aad) => suite.aead.Seal(key, counter(), aad, bytes)) };
@@ -29,7 +34,12 @@ export async function sealResponse(suite: OhttpSuite, secret: Uint8Array, enc: U
  *
  * @throws {CfnError} `CFN_RESPONSE_TRUNCATED`, or `CFN_RESPONSE_MALFORMED` when a chunk was altered, moved, repeated or left out
  */
-export function openResponse(suite: OhttpSuite, secret: Uint8Array, enc: Uint8Array, { onSealed }: ResponseOpenerOptions = {}): ChunkOpener {
+export function openResponse(
+  suite: OhttpSuite,
+  secret: Uint8Array,
+  enc: Uint8Array,
+  { onSealed }: ResponseOpenerOptions = {},
+): ChunkOpener {
   const queue = createByteQueue();
   let chunks: ChunkOpener | undefined;
   return {
@@ -50,14 +60,20 @@ export function openResponse(suite: OhttpSuite, secret: Uint8Array, enc: Uint8Ar
       return chunks.push(queue.take(queue.length));
     },
     async end() {
-      if (chunks === undefined) throw new CfnError('CFN_RESPONSE_TRUNCATED', 'the sealed response ends within its nonce');
+      if (chunks === undefined)
+        throw new CfnError('CFN_RESPONSE_TRUNCATED', 'the sealed response ends within its nonce');
       return chunks.end();
     },
   };
 }
 
 /** RFC 9458 §4.4. */
-async function responseKeys(suite: OhttpSuite, secret: Uint8Array, enc: Uint8Array, nonce: Uint8Array): Promise<{ key: Uint8Array; baseNonce: Uint8Array }> {
+async function responseKeys(
+  suite: OhttpSuite,
+  secret: Uint8Array,
+  enc: Uint8Array,
+  nonce: Uint8Array,
+): Promise<{ key: Uint8Array; baseNonce: Uint8Array }> {
   const prk = await suite.kdf.Extract(concatBytes(enc, nonce), secret);
   const [key, baseNonce] = await Promise.all([
     suite.kdf.Expand(prk, KEY, OHTTP_SIZES.aeadKey),

@@ -65,7 +65,9 @@ describe.each(suites)('%s against the example of the draft', (_, suite) => {
   test('opens its request, in one piece and byte by byte', async () => {
     const keys = await importOhttpKeys(DRAFT.config, DRAFT.privateKey, suite);
     expect(await openAll(keys, DRAFT.sealedRequest)).toEqual(DRAFT.request);
-    expect(await openAll(keys, ...Array.from(DRAFT.sealedRequest, (byte) => Uint8Array.of(byte)))).toEqual(DRAFT.request);
+    expect(await openAll(keys, ...Array.from(DRAFT.sealedRequest, (byte) => Uint8Array.of(byte)))).toEqual(
+      DRAFT.request,
+    );
     const opener = createRequestOpener(keys);
     await opener.push(DRAFT.sealedRequest);
     expect(toHex(opener.encapsulatedKey())).toBe(toHex(DRAFT.enc));
@@ -82,33 +84,53 @@ describe.each(suites)('%s against the example of the draft', (_, suite) => {
   });
 });
 
-describe.each(suites.flatMap(([a, client]) => suites.map(([b, server]) => [a, b, client, server] as const)))('%s client, %s worker', (_a, _b, client, server) => {
-  test('an exchange with bodies of many chunks', async () => {
-    const keys = await generateOhttpKeys(7, server);
-    const sealer = await createRequestSealer(keys.config, client);
-    const body = random(3 * OHTTP_CHUNK_BYTES + 5);
-    const opener = createRequestOpener(keys);
-    const request = [...(await opener.push(concatBytes(sealer.header, await sealer.seal(body), await sealer.sealFinal(utf8('end'))))), ...(await opener.end())];
-    expect(concatBytes(...request)).toEqual(concatBytes(body, utf8('end')));
-    expect(request.map((piece) => piece.length)).toEqual([OHTTP_CHUNK_BYTES, OHTTP_CHUNK_BYTES, OHTTP_CHUNK_BYTES, 5, 3]);
-    expect(toHex(opener.encapsulatedKey())).toBe(toHex(sealer.header.subarray(7)));
+describe.each(suites.flatMap(([a, client]) => suites.map(([b, server]) => [a, b, client, server] as const)))(
+  '%s client, %s worker',
+  (_a, _b, client, server) => {
+    test('an exchange with bodies of many chunks', async () => {
+      const keys = await generateOhttpKeys(7, server);
+      const sealer = await createRequestSealer(keys.config, client);
+      const body = random(3 * OHTTP_CHUNK_BYTES + 5);
+      const opener = createRequestOpener(keys);
+      const request = [
+        ...(await opener.push(
+          concatBytes(sealer.header, await sealer.seal(body), await sealer.sealFinal(utf8('end'))),
+        )),
+        ...(await opener.end()),
+      ];
+      expect(concatBytes(...request)).toEqual(concatBytes(body, utf8('end')));
+      expect(request.map((piece) => piece.length)).toEqual([
+        OHTTP_CHUNK_BYTES,
+        OHTTP_CHUNK_BYTES,
+        OHTTP_CHUNK_BYTES,
+        5,
+        3,
+      ]);
+      expect(toHex(opener.encapsulatedKey())).toBe(toHex(sealer.header.subarray(7)));
 
-    const responseSealer = await opener.createResponseSealer();
-    const before = concatBytes(responseSealer.header, await responseSealer.seal(body));
-    const sealed: Uint8Array[] = [];
-    const responseOpener = await sealer.createResponseOpener({ onSealed: (bytes) => sealed.push(new Uint8Array(bytes)) });
-    const response = await responseOpener.push(concatBytes(before, await responseSealer.sealFinal(utf8('receipt'))));
-    expect(concatBytes(...response)).toEqual(body);
-    expect((await responseOpener.end()).map(toHex)).toEqual([toHex(utf8('receipt'))]);
-    expect(concatBytes(...sealed), 'onSealed stops before the final chunk').toEqual(before);
-  });
-});
+      const responseSealer = await opener.createResponseSealer();
+      const before = concatBytes(responseSealer.header, await responseSealer.seal(body));
+      const sealed: Uint8Array[] = [];
+      const responseOpener = await sealer.createResponseOpener({
+        onSealed: (bytes) => sealed.push(new Uint8Array(bytes)),
+      });
+      const response = await responseOpener.push(concatBytes(before, await responseSealer.sealFinal(utf8('receipt'))));
+      expect(concatBytes(...response)).toEqual(body);
+      expect((await responseOpener.end()).map(toHex)).toEqual([toHex(utf8('receipt'))]);
+      expect(concatBytes(...sealed), 'onSealed stops before the final chunk').toEqual(before);
+    });
+  },
+);
 
 describe('requests that are refused', () => {
   async function sealedChunks(): Promise<{ keys: OhttpKeys; header: Uint8Array; chunks: Uint8Array[] }> {
     const keys = await generateOhttpKeys(1, nodeSuite);
     const sealer = await createRequestSealer(keys.config, nodeSuite);
-    const chunks = [await sealer.seal(utf8('one')), await sealer.seal(utf8('two')), await sealer.sealFinal(utf8('three'))];
+    const chunks = [
+      await sealer.seal(utf8('one')),
+      await sealer.seal(utf8('two')),
+      await sealer.sealFinal(utf8('three')),
+    ];
     return { keys, header: sealer.header, chunks };
   }
   test('cut at every byte', async () => {
@@ -124,13 +146,22 @@ describe('requests that are refused', () => {
     for (let at = 0; at < whole.length; at++) {
       const flipped = new Uint8Array(whole);
       flipped[at] = (flipped[at] ?? 0) ^ 0x01;
-      expect(await code(openAll(keys, flipped)), `byte ${at}`).toBe(at < 7 ? 'CFN_KEY_CONFIG_STALE' : 'CFN_REQUEST_MALFORMED');
+      expect(await code(openAll(keys, flipped)), `byte ${at}`).toBe(
+        at < 7 ? 'CFN_KEY_CONFIG_STALE' : 'CFN_REQUEST_MALFORMED',
+      );
     }
   });
   test('chunks swapped, repeated, left out, or after the final one', async () => {
     const { keys, header, chunks } = await sealedChunks();
     const [one, two, final] = chunks as [Uint8Array, Uint8Array, Uint8Array];
-    for (const order of [[two, one, final], [one, one, two, final], [two, final], [one, final], [one, two, final, one], [one, two, final, Uint8Array.of(0)]]) {
+    for (const order of [
+      [two, one, final],
+      [one, one, two, final],
+      [two, final],
+      [one, final],
+      [one, two, final, one],
+      [one, two, final, Uint8Array.of(0)],
+    ]) {
       expect(await code(openAll(keys, header, ...order))).toBe('CFN_REQUEST_MALFORMED');
     }
   });
@@ -140,7 +171,9 @@ describe('requests that are refused', () => {
     for (const bad of [empty, encodeVarint(OHTTP_CHUNK_BYTES_MAX + 1), encodeVarint(2 ** 40)]) {
       expect(await code(openAll(keys, header, bad, ...chunks))).toBe('CFN_REQUEST_MALFORMED');
     }
-    expect(await code(openAll(keys, header, Uint8Array.of(0), random(OHTTP_CHUNK_BYTES_MAX + 1)))).toBe('CFN_REQUEST_MALFORMED');
+    expect(await code(openAll(keys, header, Uint8Array.of(0), random(OHTTP_CHUNK_BYTES_MAX + 1)))).toBe(
+      'CFN_REQUEST_MALFORMED',
+    );
   });
   test('another key, and a key id of another configuration', async () => {
     const { header, chunks } = await sealedChunks();
@@ -150,7 +183,9 @@ describe('requests that are refused', () => {
   test.each(suites)('%s: an encapsulated key that gives a zero shared secret', async (_, suite) => {
     const keys = await generateOhttpKeys(1, suite);
     const { header } = await createRequestSealer(keys.config, suite);
-    expect(await code(openAll(keys, header.subarray(0, 7), new Uint8Array(32), Uint8Array.of(0), new Uint8Array(16)))).toBe('CFN_REQUEST_MALFORMED');
+    expect(
+      await code(openAll(keys, header.subarray(0, 7), new Uint8Array(32), Uint8Array.of(0), new Uint8Array(16))),
+    ).toBe('CFN_REQUEST_MALFORMED');
     const config = new Uint8Array(keys.config);
     config.fill(0, 3, 35);
     expect(await code(createRequestSealer(config, suite))).toBe('CFN_EVIDENCE_MALFORMED');
@@ -164,7 +199,12 @@ describe('requests that are refused', () => {
   test('seals that overlap keep their order, and no bytes make no chunk', async () => {
     const keys = await generateOhttpKeys();
     const sealer = await createRequestSealer(keys.config);
-    const chunks = await Promise.all([sealer.seal(utf8('a')), sealer.seal(utf8('')), sealer.seal(utf8('b')), sealer.sealFinal(utf8('c'))]);
+    const chunks = await Promise.all([
+      sealer.seal(utf8('a')),
+      sealer.seal(utf8('')),
+      sealer.seal(utf8('b')),
+      sealer.sealFinal(utf8('c')),
+    ]);
     expect(chunks[1]).toHaveLength(0);
     expect(await openAll(keys, sealer.header, ...chunks)).toEqual(utf8('abc'));
   });
@@ -176,11 +216,19 @@ describe('requests that are refused', () => {
 });
 
 describe('responses that are refused', () => {
-  async function sealedResponse(): Promise<{ open: (...pieces: Uint8Array[]) => Promise<Uint8Array>; header: Uint8Array; chunks: Uint8Array[] }> {
+  async function sealedResponse(): Promise<{
+    open: (...pieces: Uint8Array[]) => Promise<Uint8Array>;
+    header: Uint8Array;
+    chunks: Uint8Array[];
+  }> {
     const secret = random(16);
     const enc = random(32);
     const sealer = await sealResponse(nodeSuite, secret, enc, random(16));
-    const chunks = [await sealer.seal(utf8('one')), await sealer.seal(utf8('two')), await sealer.sealFinal(utf8('three'))];
+    const chunks = [
+      await sealer.seal(utf8('one')),
+      await sealer.seal(utf8('two')),
+      await sealer.sealFinal(utf8('three')),
+    ];
     const open = async (...pieces: Uint8Array[]): Promise<Uint8Array> => {
       const opener = openResponse(nodeSuite, secret, enc);
       const out: Uint8Array[] = [];

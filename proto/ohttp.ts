@@ -4,7 +4,13 @@ import { concatBytes, utf8 } from './bytes.ts';
 import { CfnError } from './errors.ts';
 import { createChunkOpener, createChunkSealer, type ChunkOpener, type ChunkSealer } from './ohttp-chunks.ts';
 import { checkRequestHeader, parseKeyConfig, requestHeader, type OhttpKeys } from './ohttp-keys.ts';
-import { openResponse, RESPONSE_LABEL, sealResponse, type ResponseOpenerOptions, type ResponseSealer } from './ohttp-response.ts';
+import {
+  openResponse,
+  RESPONSE_LABEL,
+  sealResponse,
+  type ResponseOpenerOptions,
+  type ResponseSealer,
+} from './ohttp-response.ts';
 import { OHTTP_SIZES, webCryptoSuite, type OhttpSuite } from './ohttp-suite.ts';
 
 /** Chunked Oblivious HTTP: RFC 9458 with draft-ietf-ohai-chunked-ohttp-08. The client's and the worker's side of one exchange. */
@@ -14,7 +20,8 @@ export const OHTTP_RESPONSE_TYPE = 'message/ohttp-chunked-res';
 /** `info` of the request's HPKE context: label ‖ 0 ‖ hdr. */
 const requestInfo = (header: Uint8Array): Uint8Array => concatBytes(utf8('message/bhttp chunked request\0'), header);
 
-const exportSecret = (context: SenderContext | RecipientContext): Promise<Uint8Array> => context.Export(RESPONSE_LABEL, OHTTP_SIZES.nonce);
+const exportSecret = (context: SenderContext | RecipientContext): Promise<Uint8Array> =>
+  context.Export(RESPONSE_LABEL, OHTTP_SIZES.nonce);
 
 export interface RequestSealer extends ChunkSealer {
   /** hdr ‖ enc: goes before all chunks. 39 bytes. */
@@ -27,7 +34,10 @@ export interface RequestSealer extends ChunkSealer {
  *
  * @throws {CfnError} `CFN_EVIDENCE_MALFORMED` when the key configuration is none of ours
  */
-export async function createRequestSealer(config: Uint8Array, suite: OhttpSuite = webCryptoSuite): Promise<RequestSealer> {
+export async function createRequestSealer(
+  config: Uint8Array,
+  suite: OhttpSuite = webCryptoSuite,
+): Promise<RequestSealer> {
   const { keyId, publicKey } = parseKeyConfig(config);
   const header = requestHeader(keyId);
   const { encapsulatedSecret: enc, ctx } = await setUpSender(suite, publicKey, requestInfo(header));
@@ -38,7 +48,11 @@ export async function createRequestSealer(config: Uint8Array, suite: OhttpSuite 
   };
 }
 
-async function setUpSender(suite: OhttpSuite, publicKey: Uint8Array, info: Uint8Array): ReturnType<OhttpSuite['hpke']['SetupSender']> {
+async function setUpSender(
+  suite: OhttpSuite,
+  publicKey: Uint8Array,
+  info: Uint8Array,
+): ReturnType<OhttpSuite['hpke']['SetupSender']> {
   try {
     return await suite.hpke.SetupSender(await suite.hpke.DeserializePublicKey(publicKey), { info });
   } catch (cause) {
@@ -66,7 +80,8 @@ export interface RequestOpener extends ChunkOpener {
 export function createRequestOpener(keys: OhttpKeys): RequestOpener {
   const { suite } = keys;
   const queue = createByteQueue();
-  let opened: { readonly enc: Uint8Array; readonly context: RecipientContext; readonly chunks: ChunkOpener } | undefined;
+  let opened:
+    { readonly enc: Uint8Array; readonly context: RecipientContext; readonly chunks: ChunkOpener } | undefined;
   const state = (): NonNullable<typeof opened> => {
     if (opened === undefined) throw new CfnError('CFN_REQUEST_MALFORMED', 'the sealed request ends within its header');
     return opened;
@@ -97,7 +112,12 @@ export function createRequestOpener(keys: OhttpKeys): RequestOpener {
     encapsulatedKey: () => state().enc,
     async createResponseSealer() {
       const { enc, context } = state();
-      return sealResponse(suite, await exportSecret(context), enc, crypto.getRandomValues(new Uint8Array(OHTTP_SIZES.nonce)));
+      return sealResponse(
+        suite,
+        await exportSecret(context),
+        enc,
+        crypto.getRandomValues(new Uint8Array(OHTTP_SIZES.nonce)),
+      );
     },
   };
 }

@@ -2,7 +2,8 @@ import { CfnError, type ErrorCode } from './errors.ts';
 
 /** Bytes that the shortest QUIC varint (RFC 9000 §16) of `value` takes: 1, 2, 4 or 8. */
 export function varintBytes(value: number): 1 | 2 | 4 | 8 {
-  if (!Number.isSafeInteger(value) || value < 0) throw new CfnError('CFN_INTERNAL', 'a varint holds an integer from 0 to 2^53 - 1');
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new CfnError('CFN_INTERNAL', 'a varint holds an integer from 0 to 2^53 - 1');
   return value < 0x40 ? 1 : value < 0x4000 ? 2 : value < 0x4000_0000 ? 4 : 8;
 }
 

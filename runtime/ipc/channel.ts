@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { ownReads } from './owned-socket.ts';
 import { CfnError, IPC_HEADER_BYTES_MAX, IPC_PAYLOAD_BYTES_MAX } from '../../proto/index.ts';
 
 /**
@@ -15,22 +16,23 @@ export interface Channel {
   /** Resolves when the bytes have left this process, so that the sender may overwrite its payloads. */
   send(header: Frame['header'], ...payloads: readonly Uint8Array[]): Promise<void>;
   close(): void;
+  /** Stops reading, until `resume`. */
+  pause(): void;
+  resume(): void;
 }
 
 const PREFIX_BYTES = 8;
 
-/** Runs frames over a stream socket. `onFrame` must not throw; `onClose` is called once, with the reason if there is one. */
-export function openChannel(socket: Socket, onFrame: (frame: Frame) => void, onClose: (error?: Error) => void): Channel {
+/** Takes over a connected stream socket and runs frames over it. `onFrame` must not throw; `onClose` is called once, with the reason if there is one. */
+export function openChannel(given: Socket, onFrame: (frame: Frame) => void, onClose: (error?: Error) => void): Channel {
   const assembler = new FrameAssembler(onFrame);
   let failure: Error | undefined;
-  socket.on('data', (chunk: Buffer) => {
+  const socket = ownReads(given, (bytes) => {
     try {
-      assembler.push(chunk);
+      assembler.push(bytes);
     } catch (error) {
       failure = error as Error;
       socket.destroy();
-    } finally {
-      chunk.fill(0); // it may hold request bytes; the assembler has copied them
     }
   });
   socket.on('error', (error) => (failure ??= error));
@@ -53,7 +55,9 @@ export function openChannel(socket: Socket, onFrame: (frame: Frame) => void, onC
         socket.uncork();
       });
     },
-    close: () => socket.destroy(),
+    close: () => void socket.destroy(),
+    pause: () => void socket.pause(),
+    resume: () => void socket.resume(),
   };
 }
 
@@ -106,7 +110,7 @@ class FrameAssembler {
       throw new CfnError('CFN_INTERNAL', `IPC frame of ${headBytes} + ${payloadBytes} bytes is over the limit`);
     }
     this.#head = new Uint8Array(headBytes);
-    this.#payload = new Uint8Array(payloadBytes);
+    this.#payload = new Uint8Array(new ArrayBuffer(payloadBytes)); // small arrays made by length lie in the V8 heap, whose collector leaves copies
     this.#headFilled = this.#payloadFilled = 0;
   }
 

@@ -1,0 +1,95 @@
+import { randomBytes } from 'node:crypto';
+import { appendFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseModelPackage, SEGMENT_BYTES } from '../proto/index.ts';
+import { digestOf, readAll } from './blob-store.contract.ts';
+import { folderBlobStore } from './folder-blob-store.ts';
+import { sealModel, type SealProgress } from './seal-model.ts';
+import { segmentOpener } from './stream.ts';
+
+const kms = { url: 'http://127.0.0.1:9000', publicKey: 'A'.repeat(43) };
+const MODEL = 'acme/detector@1';
+const marker = randomBytes(64);
+const graph = Buffer.concat([randomBytes(2 * SEGMENT_BYTES), marker, randomBytes(500)]);
+const weights = randomBytes(SEGMENT_BYTES);
+let dir: string;
+let files: { path: string; source: string }[];
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'cfn-seal-'));
+  files = [
+    { path: 'model.onnx', source: join(dir, 'graph') },
+    { path: 'weights.bin', source: join(dir, 'weights') },
+  ];
+  await writeFile(join(dir, 'graph'), graph);
+  await writeFile(join(dir, 'weights'), weights);
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+describe('sealModel', () => {
+  test('stores ciphertext that opens to the files, and nothing else', async () => {
+    const blobs = join(dir, 'blobs');
+    const store = folderBlobStore(blobs);
+    const progress: SealProgress[] = [];
+    const sealed = await sealModel({ model: MODEL, files, kms, store, onProgress: (step) => progress.push(step) });
+
+    const manifest = await parseModelPackage(sealed.manifestBytes, sealed.digest);
+    expect(manifest.kms).toEqual(kms);
+    expect(sealed.dataKey.length).toBe(32);
+    expect(new Set(manifest.files.map(({ noncePrefix }) => noncePrefix)).size).toBe(2);
+    for (const [i, source] of [graph, weights].entries()) {
+      const file = manifest.files[i];
+      if (file === undefined) throw new Error('a file is missing');
+      const opener = segmentOpener(sealed.dataKey, file, MODEL);
+      const opened = [];
+      for await (const piece of await store.get(file.ciphertextDigest)) opened.push(...opener.push(piece));
+      opener.end();
+      expect(Buffer.concat(opened).equals(source)).toBe(true);
+      expect(file.plaintextDigest).toBe(digestOf(source));
+    }
+    const names = (await readdir(blobs, { recursive: true })).filter((name) => name.length > 60);
+    expect(names.length).toBe(2);
+    for (const name of names) {
+      const stored = await readAll(await store.get(name.slice(-64)));
+      expect(stored.includes(marker)).toBe(false);
+      expect(stored.includes(Buffer.from(sealed.dataKey))).toBe(false);
+    }
+    expect(progress.at(-1)).toEqual({ path: 'weights.bin', step: 'storing', bytesDone: weights.length, bytesTotal: weights.length });
+    expect(progress.some(({ path, step }) => path === 'model.onnx' && step === 'sealing')).toBe(true);
+  });
+
+  test('uses a fresh key and fresh prefixes each time', async () => {
+    const store = folderBlobStore(join(dir, 'twice'));
+    const [a, b] = [await sealModel({ model: MODEL, files, kms, store }), await sealModel({ model: MODEL, files, kms, store })];
+    expect(a.digest).not.toBe(b.digest);
+    expect(Buffer.from(a.dataKey).equals(b.dataKey)).toBe(false);
+  });
+
+  test.each([
+    ['a wrong reference', { model: 'no-version' }],
+    ['no model.onnx', { files: [{ path: 'weights.bin', source: '/dev/null' }] }],
+    ['a path twice', { files: [0, 1].map(() => ({ path: 'model.onnx', source: '/dev/null' })) }],
+    ['a path that leads elsewhere', { files: [{ path: '../x', source: 'x' }] }],
+    ['a missing file', { files: [{ path: 'model.onnx', source: '/nonexistent/x' }] }],
+    ['what is no file', { files: [{ path: 'model.onnx', source: '/' }] }],
+    ['a wrong KMS key', { kms: { ...kms, publicKey: 'short' } }],
+  ])('refuses %s', async (_, wrong) => {
+    const store = folderBlobStore(join(dir, 'refused'));
+    await expect(sealModel({ model: MODEL, files, kms, store, ...wrong })).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+  });
+
+  test('refuses a file that changes between its two passes, and stores nothing of it', async () => {
+    const source = join(dir, 'moving');
+    const run = async (change: (source: string) => Promise<void>): Promise<void> => {
+      await writeFile(source, randomBytes(1000));
+      const inner = folderBlobStore(join(dir, 'moved'));
+      const store = { ...inner, put: async (...args: Parameters<typeof inner.put>) => change(source).then(() => inner.put(...args)) };
+      await sealModel({ model: MODEL, files: [{ path: 'model.onnx', source }], kms, store });
+    };
+    await expect(run((path) => appendFile(path, 'more'))).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+    await expect(run((path) => writeFile(path, randomBytes(1000)))).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+    expect((await readdir(join(dir, 'moved'), { recursive: true })).filter((name) => name.length > 60)).toEqual([]);
+  });
+});

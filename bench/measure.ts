@@ -1,0 +1,44 @@
+/** Figures of one side of a comparison. Times in ms. */
+export interface Figures {
+  readonly p50: number;
+  readonly p99: number;
+  readonly perSecond: number;
+}
+
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN;
+}
+export const median = (values: readonly number[]): number => quantile(values, 0.5);
+
+/** Runs `call` `count` times, `concurrency` at a time; each must succeed. */
+export async function load(call: () => Promise<void>, count: number, concurrency: number): Promise<Figures> {
+  const times: number[] = [];
+  let left = count;
+  const start = performance.now();
+  const lane = async (): Promise<void> => {
+    while (left-- > 0) {
+      const began = performance.now();
+      await call();
+      times.push(performance.now() - began);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, lane));
+  return { p50: median(times), p99: quantile(times, 0.99), perSecond: (count * 1000) / (performance.now() - start) };
+}
+
+/** The same load on both sides, alternating, so that a machine that slows down slows both. One figure pair per round. */
+export async function alternate(
+  a: () => Promise<void>,
+  b: () => Promise<void>,
+  options: { readonly rounds: number; readonly count: number; readonly concurrency: number },
+): Promise<{ readonly a: Figures[]; readonly b: Figures[] }> {
+  const result = { a: [] as Figures[], b: [] as Figures[] };
+  await load(a, Math.max(2, Math.ceil(options.count / 4)), options.concurrency); // warm-up, not counted
+  await load(b, Math.max(2, Math.ceil(options.count / 4)), options.concurrency);
+  for (let round = 0; round < options.rounds; round++) {
+    result.a.push(await load(a, options.count, options.concurrency));
+    result.b.push(await load(b, options.count, options.concurrency));
+  }
+  return result;
+}

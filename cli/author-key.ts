@@ -1,0 +1,70 @@
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { exportJWK, generateKeyPair, importJWK, type CryptoKey, type JWK } from 'jose';
+import { z } from 'zod';
+import { CfnError } from '../proto/index.ts';
+import type { Context } from './context.ts';
+
+const key32 = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
+const authorKeySchema = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: key32, d: key32 });
+
+export interface AuthorKey {
+  readonly key: CryptoKey;
+  readonly publicJwk: JWK;
+  readonly file: string;
+  /** True when there was none and it was made just now. */
+  readonly made: boolean;
+}
+
+/**
+ * Opens the author's Ed25519 key, or makes it on first use (mode 0600).
+ *
+ * @throws {CfnError} `CFN_SECRET_EXPOSED` when others could read it; `CFN_INPUT_INVALID` when it is none
+ */
+export async function openAuthorKey({ env }: Pick<Context, 'env'>): Promise<AuthorKey> {
+  const file =
+    env['CFN_AUTHOR_KEY'] ||
+    join(env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config'), 'cfn', 'author.jwk');
+  const made = await makeKeyFile(file);
+  const { mode } = await stat(file);
+  if ((mode & 0o077) !== 0) {
+    throw new CfnError(
+      'CFN_SECRET_EXPOSED',
+      `${file} has mode ${(mode & 0o777).toString(8).padStart(4, '0')}, expected 0600`,
+    );
+  }
+  let jwk: z.infer<typeof authorKeySchema>;
+  try {
+    jwk = authorKeySchema.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch (error) {
+    // Without the cause: its message could quote the key.
+    throw new CfnError(
+      'CFN_INPUT_INVALID',
+      `${file} is not an Ed25519 private key in JWK form (${(error as Error).name})`,
+    );
+  }
+  const { d: _, ...publicJwk } = jwk;
+  const key = await importJWK(jwk, 'EdDSA').catch((cause: unknown) => {
+    throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`, { cause });
+  });
+  if (key instanceof Uint8Array) throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`);
+  return { key, publicJwk, file, made };
+}
+
+/** @returns whether it was made; false when it is there */
+async function makeKeyFile(file: string): Promise<boolean> {
+  if ((await stat(file).catch(() => undefined)) !== undefined) return false;
+  const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+  const { kty, crv, x, d } = await exportJWK(privateKey);
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    // `wx`: a second `cfn` at the same moment must not replace the key that the first one signs with.
+    await writeFile(file, JSON.stringify({ kty, crv, x, d }), { flag: 'wx', mode: 0o600 });
+    return true;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return false;
+    throw new CfnError('CFN_INPUT_INVALID', `cannot write the author key ${file}: ${code ?? 'unknown'}`, { cause });
+  }
+}

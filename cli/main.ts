@@ -1,0 +1,22 @@
+import { run } from './run.ts';
+
+/** The program `cfn`: the one place here that touches the process. */
+const ended = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => ended.abort(signal)); // A second signal ends the process at once, as `once` leaves the default behind.
+}
+// `cfn … | head` closes our output early; that is no error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+process.exitCode = await run(process.argv.slice(2), {
+  env: process.env,
+  cwd: process.cwd(),
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  fetch: globalThis.fetch,
+  now: () => new Date(),
+  monotonicMs: () => performance.now(),
+  randomBytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+  ended: ended.signal,
+});

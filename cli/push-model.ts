@@ -1,0 +1,140 @@
+import { z } from 'zod';
+import { httpBlobStore, MODEL_ENTRY, sealModel } from '../artifacts/index.ts';
+import {
+  CfnError,
+  dataKeyInfo,
+  digestSchema,
+  kmsInfoSchema,
+  modelReferenceSchema,
+  parseModelPackage,
+  sealTo,
+  type Grant,
+} from '../proto/index.ts';
+import { apiClient, type Api } from './api.ts';
+import type { Cli } from './context.ts';
+import { modelPath } from './deploy-project.ts';
+import { need, type Settings } from './settings.ts';
+
+export interface PushedModel {
+  readonly model: string;
+  /** Of the package manifest: what functions pin. */
+  readonly digest: string;
+  /** Plaintext bytes of all files. */
+  readonly bytes: number;
+  readonly kms: string;
+}
+
+/**
+ * Encrypts a model here, gives the ciphertext to the gateway's blob store and the data key, sealed, to the KMS.
+ * The catalogue comes last: what it lists is complete.
+ *
+ * @param model owner/name@version
+ * @param files the entry first; the others are its external data, under their own names
+ */
+export async function pushModel(
+  {
+    model,
+    files,
+  }: { readonly model: string; readonly files: readonly { readonly path: string; readonly source: string }[] },
+  settings: Settings,
+  cli: Cli,
+): Promise<PushedModel> {
+  const { context, output } = cli;
+  demandReference(model);
+  const gateway = gatewayApi(settings, cli);
+  const kmsUrl = need(settings, 'kms');
+  const kms = kmsApi(settings, cli);
+  if (await isListed(gateway, model)) {
+    // Each push has a fresh key, so the same file pushed again would be another package.
+    throw new CfnError('CFN_CONFLICT', `${model} is in the catalogue already`);
+  }
+  const { publicKey } = await kms.json('GET', '/v1/info', kmsInfoSchema);
+
+  const store = httpBlobStore({
+    url: `${need(settings, 'gateway').replace(/\/+$/, '')}/v1/blobs`,
+    token: need(settings, 'token'),
+    fetch: context.fetch,
+  });
+  const sealing = output.step(`encrypting ${model} here and storing the ciphertext`);
+  const { manifestBytes, digest, dataKey } = await sealModel({
+    model,
+    files,
+    kms: { url: kmsUrl, publicKey },
+    store,
+    onProgress: ({ path, step, bytesDone, bytesTotal }) =>
+      sealing.update(`${path}, ${step} ${percent(bytesDone, bytesTotal)}`),
+  });
+  sealing.done();
+  try {
+    const giving = output.step('giving the data key to the KMS, sealed to it');
+    const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest));
+    await kms.json('PUT', `/v1/models/${digest}`, z.object({ digest: z.literal(digest) }), { model, sealedKey });
+    giving.done();
+  } finally {
+    dataKey.fill(0);
+  }
+  await gateway.json('POST', '/v1/models', z.object({ digest: z.literal(digest) }), manifestBytes);
+  const { files: sealed } = await parseModelPackage(manifestBytes);
+  return { model, digest, bytes: sealed.reduce((sum, { bytes }) => sum + bytes, 0), kms: kmsUrl };
+}
+
+/** Lets a function use a model: the KMS then releases its key to attested workers that run it. */
+export async function grantModel(
+  model: string,
+  grant: Grant,
+  settings: Settings,
+  cli: Cli,
+): Promise<{ model: string; digest: string; grant: Grant }> {
+  demandReference(model);
+  const { bytes } = await gatewayApi(settings, cli).bytes(modelPath(model));
+  const found = await parseModelPackage(bytes);
+  if (found.model !== model) throw new CfnError('CFN_ARTIFACT_ALTERED', `the gateway gave ${found.model} for ${model}`);
+  const answerSchema = z.looseObject({});
+  await kmsApi(settings, cli).json('PUT', `/v1/models/${found.digest}/grants`, answerSchema, grant);
+  return { model, digest: found.digest, grant };
+}
+
+/** Whether the catalogue has the model. */
+export async function isListed(gateway: Api, model: string): Promise<boolean> {
+  const listSchema = z.object({ models: z.array(z.object({ model: z.string(), digest: digestSchema })) });
+  const { models } = await gateway.json('GET', '/v1/models', listSchema);
+  return models.some((listed) => listed.model === model);
+}
+
+/** The first file is the entry, the others keep their names. */
+export function packageFiles(
+  sources: readonly string[],
+  nameOf: (source: string) => string,
+): { path: string; source: string }[] {
+  return sources.map((source, index) => ({ path: index === 0 ? MODEL_ENTRY : nameOf(source), source }));
+}
+
+export function gatewayApi(settings: Settings, { context }: Cli): Api {
+  const { fetch, ended } = context;
+  return apiClient({
+    service: 'gateway',
+    url: need(settings, 'gateway'),
+    token: need(settings, 'token'),
+    fetch,
+    signal: ended,
+  });
+}
+
+function kmsApi(settings: Settings, { context }: Cli): Api {
+  const { fetch, ended } = context;
+  return apiClient({
+    service: 'kms',
+    url: need(settings, 'kms'),
+    token: need(settings, 'kmsToken'),
+    fetch,
+    signal: ended,
+  });
+}
+
+function demandReference(model: string): void {
+  if (!modelReferenceSchema.safeParse(model).success) {
+    throw new CfnError('CFN_USAGE', `model: expected owner/name@version in lower case, have ${model.slice(0, 200)}`);
+  }
+}
+
+const percent = (done: number, total: number): string => `${total === 0 ? 100 : Math.floor((100 * done) / total)} %`;

@@ -1,0 +1,172 @@
+import { z } from 'zod';
+import { appraise, type AppraisalPolicy, type AttestationResult } from '../attestation/verifier/index.ts';
+import {
+  CfnError,
+  digestSchema,
+  evidenceSchema,
+  fromBase64url,
+  fromHex,
+  fromProblem,
+  nameSchema,
+  parseModelPackage,
+  sha256Hex,
+  toHex,
+  verifyManifest,
+  type ModelPackage,
+  type SignedManifest,
+} from '../proto/index.ts';
+import { readJson } from './http.ts';
+
+/** GET /.well-known/cfn/attestation: all that a caller needs to decide for itself. Nothing in it is believed as such. */
+export const attestationDocumentSchema = z.strictObject({
+  function: z.strictObject({ tenant: nameSchema, name: nameSchema, version: digestSchema, manifest: z.string() }),
+  /** Exact bytes of the model packages' manifests, base64url. */
+  models: z.array(z.string().regex(/^[A-Za-z0-9_-]+$/)).max(16),
+  workers: z
+    .array(
+      z.strictObject({
+        workerId: digestSchema,
+        nonce: z.string().regex(/^[0-9a-f]{64}$/),
+        evidence: evidenceSchema,
+        leaseEndsAt: z.iso.datetime(),
+      }),
+    )
+    .max(1024),
+  /** The operator's own policy, by name and digest; a caller appraises with another. */
+  policy: z.strictObject({ name: z.string(), digest: digestSchema }),
+});
+export type AttestationDocument = z.infer<typeof attestationDocumentSchema>;
+
+/** Evidence of many workers, and manifests up to 1 MiB each. */
+const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
+
+export interface FetchAttestationOptions {
+  /** URL of the gateway. */
+  readonly endpoint: string;
+  /** `tenant/name` */
+  readonly function: string;
+  /** 32 bytes of the caller's own: evidence is then made for it, now. Rate limited by the gateway. */
+  readonly nonce?: Uint8Array | undefined;
+  readonly fetch: typeof globalThis.fetch;
+}
+
+/** @throws {CfnError} what the gateway says; `CFN_GATEWAY_UNREACHABLE`; `CFN_EVIDENCE_MALFORMED` */
+export async function fetchAttestation({
+  endpoint,
+  function: reference,
+  nonce,
+  fetch,
+}: FetchAttestationOptions): Promise<AttestationDocument> {
+  const url = new URL('/.well-known/cfn/attestation', endpoint);
+  url.searchParams.set('function', reference);
+  if (nonce !== undefined) url.searchParams.set('nonce', toHex(nonce));
+  const { status, json } = await readJson(() => fetch(url), DOCUMENT_BYTES_MAX);
+  if (status !== 200)
+    throw (
+      fromProblem(json) ??
+      new CfnError('CFN_GATEWAY_UNREACHABLE', `the gateway answered ${status} to a request for evidence`)
+    );
+  const parsed = attestationDocumentSchema.safeParse(json);
+  if (!parsed.success)
+    throw new CfnError('CFN_EVIDENCE_MALFORMED', 'the attestation document is malformed', { cause: parsed.error });
+  return parsed.data;
+}
+
+export interface AppraisedDocument {
+  /** Workers that hold under the policy; at least one. */
+  readonly workers: readonly AttestationResult[];
+  /** Workers that do not, and why. */
+  readonly refused: readonly { readonly workerId: string; readonly error: CfnError }[];
+  /** Verified: its `version` is what to seal for. */
+  readonly manifest: SignedManifest;
+  /** Model packages of the manifest, in its order. */
+  readonly models: readonly (ModelPackage & { readonly digest: string })[];
+}
+
+export interface AppraiseDocumentOptions {
+  readonly policy: AppraisalPolicy;
+  readonly now: Date;
+  /** The nonce that was asked with, if one was: all evidence must answer it. */
+  readonly nonce?: Uint8Array | undefined;
+}
+
+/**
+ * Verifies the signed manifest and the model packages, and appraises each worker's evidence.
+ *
+ * @throws {CfnError} `CFN_MANIFEST_ALTERED`; `CFN_ARTIFACT_ALTERED`; the refusal of the first worker when none holds;
+ *   `CFN_WORKER_UNAVAILABLE` when the document lists none
+ */
+export async function appraiseDocument(
+  document: AttestationDocument,
+  options: AppraiseDocumentOptions,
+): Promise<AppraisedDocument> {
+  const manifest = await verifyFunction(document.function);
+  const models = await verifyModels(manifest, document.models);
+  const workers: AttestationResult[] = [];
+  const refused: { workerId: string; error: CfnError }[] = [];
+  for (const worker of document.workers) {
+    try {
+      workers.push(await appraiseWorker(worker, options));
+    } catch (error) {
+      if (!(error instanceof CfnError)) throw error;
+      refused.push({ workerId: worker.workerId, error });
+    }
+  }
+  if (workers.length === 0)
+    throw refused[0]?.error ?? new CfnError('CFN_WORKER_UNAVAILABLE', 'the gateway lists no worker');
+  return { workers, refused, manifest, models };
+}
+
+async function verifyFunction({
+  tenant,
+  name,
+  version,
+  manifest: jws,
+}: AttestationDocument['function']): Promise<SignedManifest> {
+  const signed = await verifyManifest(jws);
+  if (signed.manifest.tenant !== tenant || signed.manifest.name !== name || signed.version !== version) {
+    throw new CfnError(
+      'CFN_MANIFEST_ALTERED',
+      `the manifest is of ${signed.manifest.tenant}/${signed.manifest.name} ${signed.version}, not of ${tenant}/${name} ${version}`,
+    );
+  }
+  return signed;
+}
+
+async function verifyModels(
+  { manifest }: SignedManifest,
+  encoded: readonly string[],
+): Promise<AppraisedDocument['models']> {
+  const byDigest = new Map<string, Uint8Array>();
+  for (const text of encoded) {
+    const bytes = fromBase64url(text, 'CFN_ARTIFACT_ALTERED');
+    byDigest.set(await sha256Hex(bytes), bytes);
+  }
+  return Promise.all(
+    manifest.models.map(async ({ model, digest }) => {
+      const bytes = byDigest.get(digest);
+      if (bytes === undefined)
+        throw new CfnError(
+          'CFN_ARTIFACT_ALTERED',
+          `no model manifest of the document has digest ${digest}, which the function names for ${model}`,
+        );
+      const parsed = await parseModelPackage(bytes, digest);
+      if (parsed.model !== model)
+        throw new CfnError('CFN_ARTIFACT_ALTERED', `the manifest of ${model} is of ${parsed.model}`);
+      return parsed;
+    }),
+  );
+}
+
+async function appraiseWorker(
+  worker: AttestationDocument['workers'][number],
+  { policy, now, nonce }: AppraiseDocumentOptions,
+): Promise<AttestationResult> {
+  const result = await appraise(worker.evidence, { nonce: nonce ?? fromHex(worker.nonce), policy, now });
+  if (result.workerId !== worker.workerId)
+    throw new CfnError(
+      'CFN_EVIDENCE_MALFORMED',
+      `evidence of worker ${result.workerId} is listed under ${worker.workerId}`,
+    );
+  return result;
+}

@@ -1,0 +1,151 @@
+import {
+  CONTENT_END,
+  CfnError,
+  OHTTP_CHUNK_BYTES,
+  REQUEST_BYTES_MAX,
+  concatBytes,
+  createRequestSealer,
+  encodeContentChunk,
+  encodeRequest,
+  encodeRequestHead,
+  encodeTrailers,
+  encodeWorkerKeys,
+  fromBase64url,
+  workerId,
+  type OhttpSuite,
+  type RequestSealer,
+  type WorkerKeys,
+} from '../proto/index.ts';
+import { countingHasher, webCryptoHasher, type Hasher } from './hasher.ts';
+import { openExchange, type OpenedResponse } from './open.ts';
+import { sealedFields } from './request-fields.ts';
+
+export type Field = readonly [name: string, value: string];
+
+export interface PlainRequest {
+  readonly method: string;
+  /** Host of the gateway. */
+  readonly authority: string;
+  /** The part of the URL after `/f/{tenant}/{function}`, with the query. */
+  readonly path: string;
+  readonly headers: readonly Field[];
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
+}
+
+export interface SealOptions {
+  /** From an {@link AttestationResult}: nothing else says who can open what is sealed here. */
+  readonly workerKeys: WorkerKeys;
+  /** The function version that alone may open the request. */
+  readonly version: string;
+  readonly request: PlainRequest;
+  readonly now: Date;
+  /** Default: the digest of `workerKeys` as {@link encodeWorkerKeys} writes it. */
+  readonly workerId?: string | undefined;
+  /** Another implementation of the suite; in Node, `nodeSuite` of `proto/node.ts` is several times faster. */
+  readonly suite?: OhttpSuite | undefined;
+  /** An incremental SHA-256; without it sealed bytes are kept until the receipt has come. */
+  readonly hasher?: (() => Hasher) | undefined;
+}
+
+export interface SealedExchange {
+  /** The sealed request, to be sent as it comes. May be read once: a second sending is a replay. */
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Opens the sealed answer to it; resolves with the head. May be called once. */
+  open(response: AsyncIterable<Uint8Array>): Promise<OpenedResponse>;
+}
+
+/** Sealed in one go, so that a large body is not one promise per chunk. */
+const SEAL_BYTES = 16 * OHTTP_CHUNK_BYTES;
+
+/**
+ * Seals a request to one attested worker and one function version: chunked Oblivious HTTP around binary HTTP.
+ *
+ * @throws {CfnError} `CFN_REQUEST_MALFORMED` for a method, path or field that HTTP cannot carry; `CFN_BODY_TOO_LARGE`
+ */
+export async function sealRequest(options: SealOptions): Promise<SealedExchange> {
+  const { workerKeys, version, request, now, suite, hasher = webCryptoHasher } = options;
+  const sealer = await createRequestSealer(fromBase64url(workerKeys.ohttp.config, 'CFN_EVIDENCE_MALFORMED'), suite);
+  const message = encodeMessage(request, version, now); // here, so that what is malformed fails before anything is sent
+  const hash = countingHasher(hasher());
+  const sent: { request?: Awaited<ReturnType<typeof hash.finish>> } = {};
+  let started = false;
+  let opening = false;
+
+  async function* body(): AsyncGenerator<Uint8Array> {
+    if (started) throw new CfnError('CFN_INTERNAL', 'a sealed request is sent once');
+    started = true;
+    for await (const piece of sealMessage(sealer, message)) {
+      hash.update(piece);
+      yield piece;
+    }
+    sent.request = await hash.finish();
+  }
+  return {
+    body: { [Symbol.asyncIterator]: body },
+    async open(response) {
+      if (opening) throw new CfnError('CFN_INTERNAL', 'a sealed answer is opened once');
+      opening = true;
+      const expected = {
+        workerKeys,
+        workerId: options.workerId ?? (await workerId(encodeWorkerKeys(workerKeys))),
+        version,
+      };
+      return openExchange({
+        sealer,
+        response,
+        expected,
+        sentRequest: () => sent.request,
+        hash: countingHasher(hasher()),
+      });
+    },
+  };
+}
+
+type Message = Uint8Array | AsyncIterable<Uint8Array>;
+
+/** Binary HTTP: known-length for a body that is there, else indeterminate-length. */
+function encodeMessage({ body = new Uint8Array(0), ...request }: PlainRequest, version: string, now: Date): Message {
+  const known = body instanceof Uint8Array;
+  if (known) checkBodyBytes(body.length);
+  const headers = sealedFields(request.headers, version, now, known && body.length > 0 ? body.length : undefined);
+  const head = { ...request, scheme: 'https', headers };
+  return known ? encodeRequest({ ...head, body }) : streamMessage(encodeRequestHead(head), body);
+}
+
+async function* streamMessage(head: Uint8Array, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  yield head;
+  for await (const piece of body) {
+    bytes += piece.length;
+    checkBodyBytes(bytes);
+    yield encodeContentChunk(piece);
+  }
+  yield concatBytes(CONTENT_END, encodeTrailers([], 'CFN_REQUEST_MALFORMED'));
+}
+
+function checkBodyBytes(bytes: number): void {
+  if (bytes > REQUEST_BYTES_MAX)
+    throw new CfnError('CFN_BODY_TOO_LARGE', `a request body has at most ${REQUEST_BYTES_MAX} bytes`);
+}
+
+async function* sealMessage(sealer: RequestSealer, message: Message): AsyncGenerator<Uint8Array> {
+  if (message instanceof Uint8Array && message.length <= OHTTP_CHUNK_BYTES) {
+    yield concatBytes(sealer.header, await sealer.sealFinal(message)); // the usual case: one piece
+    return;
+  }
+  yield sealer.header;
+  let waiting = new Uint8Array(0);
+  for await (const piece of message instanceof Uint8Array ? slices(message) : message) {
+    waiting = concatBytes(waiting, piece);
+    // One byte at least is kept back, so that the final chunk is a full one and never an extra one.
+    const ready = Math.floor(Math.max(waiting.length - 1, 0) / OHTTP_CHUNK_BYTES) * OHTTP_CHUNK_BYTES;
+    if (ready === 0) continue;
+    yield await sealer.seal(waiting.subarray(0, ready));
+    waiting = waiting.slice(ready);
+  }
+  yield await sealer.sealFinal(waiting);
+}
+
+function* slices(message: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < message.length; at += SEAL_BYTES) yield message.subarray(at, at + SEAL_BYTES);
+}

@@ -1,0 +1,209 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import {
+  openSimulatedPlatform,
+  simulatedAttester,
+  simulatedPolicy,
+  type SimulatedPlatform,
+} from '../attestation/insecure/index.ts';
+import type { AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { fromBase64url, toBase64url, type ErrorCode, type Evidence } from '../proto/index.ts';
+import { admission, type Admission } from './admission.ts';
+import { makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
+import { memoryRegistry, type Registry } from './registry.ts';
+import { workerConnector } from './worker-connection.ts';
+import { throwawayWorker, type ThrowawayOptions, type ThrowawayWorker } from './worker.testkit.ts';
+
+const mrtd = new Uint8Array(48).fill(1);
+const now = (): Date => new Date();
+const random = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
+const folder = (): string => mkdtempSync(join(tmpdir(), 'cfn-admission-'));
+
+let platform: SimulatedPlatform;
+let policy: AppraisalPolicy;
+let own: ClientCertificate;
+beforeAll(async () => {
+  platform = await openSimulatedPlatform(folder());
+  policy = await simulatedPolicy(platform, { mrtd });
+  own = await makeClientCertificate(now(), random(8));
+});
+
+const cleanup: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanup.splice(0).toReversed()) await step();
+});
+
+type Tamper = NonNullable<ThrowawayOptions['tamper']>;
+
+interface Gate {
+  readonly registry: Registry;
+  readonly admitting: Admission;
+  readonly evidence: Map<string, string>;
+  readonly outcomes: string[];
+}
+
+function gate(options: { leaseMs?: number; certificate?: ClientCertificate } = {}): Gate {
+  const registry = memoryRegistry(now);
+  const evidence = new Map<string, string>();
+  const outcomes: string[] = [];
+  const admitting = admission({
+    connect: workerConnector(options.certificate ?? own, now),
+    policy,
+    registry,
+    store: { addEvidence: async (digest, json) => void evidence.set(digest, json) },
+    leaseMs: options.leaseMs ?? 60_000,
+    now,
+    randomBytes: random,
+    log: () => {},
+    onOutcome: (outcome) => outcomes.push(outcome),
+  });
+  cleanup.push(() => admitting.stop());
+  return { registry, admitting, evidence, outcomes };
+}
+
+async function worker(options: Partial<ThrowawayOptions> = {}): Promise<ThrowawayWorker> {
+  const made = await throwawayWorker({
+    attester: simulatedAttester(platform, { mrtd }),
+    gatewayCertificatePem: own.certificatePem,
+    run: () => ({ status: 200, body: [] }),
+    ...options,
+  });
+  cleanup.push(() => made.kill());
+  return made;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 25));
+  expect(condition()).toBe(true);
+}
+
+test('admits a worker that the policy accepts, under a lease, and keeps its evidence', async () => {
+  const { registry, admitting, evidence } = gate();
+  const { address, workerId } = await worker();
+  const admitted = await admitting.admit(address);
+  expect(admitted).toMatchObject({ workerId, tee: 'simulated', simulated: true, address });
+  expect(registry.get(workerId)).toBe(admitted);
+  expect(JSON.parse(evidence.get(admitted.evidenceDigest) ?? '')).toEqual(admitted.evidence);
+  expect(admitted.leaseEndsAt.getTime() - admitted.admittedAt.getTime()).toBe(60_000);
+});
+
+describe('refuses, and routes nothing to,', () => {
+  const flipped = (text: string, at: number): string => {
+    const bytes = fromBase64url(text);
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
+    return toBase64url(bytes);
+  };
+  const cases: [string, ErrorCode, () => Partial<ThrowawayOptions> | Promise<Partial<ThrowawayOptions>>][] = [
+    ['evidence for another nonce', 'CFN_NONCE_MISMATCH', () => ({ tamper: replaying() })],
+    ['evidence whose nonce was exchanged', 'CFN_REPORT_DATA_MISMATCH', () => ({ tamper: relabelling() })],
+    [
+      'an altered quote',
+      'CFN_QUOTE_SIGNATURE',
+      () => ({ tamper: (it) => ({ ...it, quote: flipped(it.quote, 48 + 200) }) }),
+    ],
+    ['other worker keys', 'CFN_REPORT_DATA_MISMATCH', () => ({ tamper: withOtherReceiptKey })],
+    [
+      'another measurement',
+      'CFN_MEASUREMENT_UNKNOWN',
+      () => ({ attester: simulatedAttester(platform, { mrtd: new Uint8Array(48) }) }),
+    ],
+    ['a debug guest', 'CFN_DEBUG_ENABLED', () => ({ attester: simulatedAttester(platform, { mrtd, debug: true }) })],
+    [
+      'another root',
+      'CFN_CHAIN_UNTRUSTED',
+      async () => ({ attester: simulatedAttester(await openSimulatedPlatform(folder()), { mrtd }) }),
+    ],
+    ['a channel with another key than the evidence binds', 'CFN_CHANNEL_MISMATCH', () => ({ foreignTlsKey: true })],
+    ['evidence of another kind', 'CFN_TEE_REFUSED', () => ({ tamper: (it) => ({ ...it, tee: 'tdx' as const }) })],
+    ['what is no evidence', 'CFN_EVIDENCE_MALFORMED', () => ({ tamper: () => ({}) as Evidence })],
+  ];
+  test.each(cases)('%s: %s', async (_, code, options) => {
+    const { registry, admitting, outcomes } = gate();
+    const { address } = await worker(await options());
+    await expect(admitting.admit(address)).rejects.toMatchObject({ code });
+    expect(registry.live()).toEqual([]);
+    expect(outcomes).toEqual([code]);
+  });
+
+  /** Gives evidence of another challenge, genuine in itself. */
+  function replaying(): Tamper {
+    return (it) => simulatedAttester(platform, { mrtd }).collect(random(32), fromBase64url(it.workerKeys));
+  }
+  /** Old evidence with the new nonce written on it. */
+  function relabelling(): Tamper {
+    return async (it) => {
+      const old = await simulatedAttester(platform, { mrtd }).collect(random(32), fromBase64url(it.workerKeys));
+      return { ...old, nonce: it.nonce };
+    };
+  }
+  function withOtherReceiptKey(it: Evidence): Evidence {
+    const keys = JSON.parse(Buffer.from(it.workerKeys, 'base64url').toString()) as { receipt: { publicKey: string } };
+    keys.receipt.publicKey = toBase64url(new Uint8Array(32).fill(9));
+    return { ...it, workerKeys: Buffer.from(JSON.stringify(keys)).toString('base64url') };
+  }
+});
+
+test('refuses a worker that answers under another certificate than the gateway’s, or not at all', async () => {
+  const { admitting } = gate({ certificate: await makeClientCertificate(now(), random(8)) });
+  const { address } = await worker();
+  await expect(admitting.admit(address)).rejects.toMatchObject({
+    code: expect.stringMatching(/WORKER_(LOST|UNAVAILABLE)/),
+  });
+  await expect(admitting.admit('127.0.0.1:1')).rejects.toMatchObject({ code: 'CFN_WORKER_UNAVAILABLE' });
+});
+
+test('a worker that turns bad is out at the next challenge, and back when it is good again', async () => {
+  let bad = false;
+  const { registry, admitting } = gate({ leaseMs: 200 });
+  const { address, workerId } = await worker({
+    tamper: (it) => (bad ? { ...it, nonce: toBase64url(new Uint8Array(32)) } : it),
+  });
+  await admitting.admit(address);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(registry.get(workerId)).toBeDefined(); // leases were renewed
+  bad = true;
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  expect(registry.get(workerId)).toBeUndefined();
+  expect(admitting.connection(workerId)).toBeUndefined();
+  bad = false;
+  await until(() => registry.get(workerId) !== undefined);
+});
+
+test('a killed worker leaves at the latest with its lease; a new one at the address is admitted by itself', async () => {
+  const { registry, admitting } = gate({ leaseMs: 300 });
+  const first = await worker();
+  admitting.keep(first.address);
+  await until(() => registry.live().length === 1);
+  first.kill();
+  await until(() => registry.live().length === 0);
+  const second = await worker({ listen: first.address });
+  await until(() => registry.get(second.workerId) !== undefined);
+  expect(registry.get(first.workerId)).toBeUndefined();
+});
+
+test('a suspected worker is challenged at once', async () => {
+  const { registry, admitting, outcomes } = gate();
+  const running = await worker();
+  const { address, workerId } = running;
+  await admitting.admit(address);
+  admitting.suspect(workerId);
+  await until(() => outcomes.length === 2);
+  expect(registry.get(workerId)).toBeDefined();
+  running.kill();
+  admitting.suspect(workerId);
+  await until(() => registry.get(workerId) === undefined);
+});
+
+test('a forgotten worker is not admitted again', async () => {
+  const { registry, admitting, outcomes } = gate({ leaseMs: 100 });
+  const { address, workerId } = await worker();
+  await admitting.admit(address);
+  expect(admitting.forget(workerId)).toBe(address);
+  const seen = outcomes.length;
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(registry.live()).toEqual([]);
+  expect(outcomes.length).toBe(seen);
+});

@@ -1,0 +1,196 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { appraise, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { CfnError, toCfnError, toHex, type ErrorCode } from '../proto/index.ts';
+import { ADMISSION_BACKOFF_MS } from './limits.ts';
+import type { Log } from './log.ts';
+import type { AdmittedWorker, Registry } from './registry.ts';
+import type { Store } from './store.ts';
+import type { Connect, WorkerConnection } from './worker-connection.ts';
+
+export interface AdmissionDependencies {
+  readonly connect: Connect;
+  /** The operator's policy: what a worker must show to get any request at all. */
+  readonly policy: AppraisalPolicy;
+  readonly registry: Registry;
+  readonly store: Pick<Store, 'addEvidence'>;
+  readonly leaseMs: number;
+  readonly now: () => Date;
+  readonly randomBytes: (length: number) => Uint8Array;
+  readonly log: Log;
+  /** Told of every outcome: `ok`, or the code of the refusal. */
+  readonly onOutcome: (outcome: 'ok' | ErrorCode) => void;
+}
+
+export interface Admission {
+  /** Challenges the worker at the address now, and keeps challenging it. @throws {CfnError} the refusal */
+  admit(address: string): Promise<AdmittedWorker>;
+  /** Keeps trying an address, with backoff, until {@link Admission.forget} or {@link Admission.stop}. */
+  keep(address: string): void;
+  /** Challenges an admitted worker at once, because a call to it failed. */
+  suspect(workerId: string): void;
+  /** Takes the worker out and stops trying its address; gives the address. */
+  forget(workerId: string): string | undefined;
+  /** The channel on which the worker was admitted. */
+  connection(workerId: string): WorkerConnection | undefined;
+  stop(): Promise<void>;
+}
+
+/** One address that is watched. */
+interface Watch {
+  readonly address: string;
+  readonly stopped: AbortController;
+  connection: WorkerConnection | undefined;
+  workerId: string | undefined;
+  challenging: Promise<AdmittedWorker> | undefined;
+  wake: AbortController;
+  loop: Promise<void> | undefined;
+}
+
+/** Life of a worker at the gateway (design §4): nonce, evidence, appraisal, lease, and again at half the lease. */
+export function admission(deps: AdmissionDependencies): Admission {
+  const { registry, leaseMs, now, log } = deps;
+  const watches = new Map<string, Watch>();
+  const connections = new Map<string, WorkerConnection>();
+  const watchOf = (workerId: string): Watch | undefined =>
+    [...watches.values()].find((watch) => watch.workerId === workerId);
+
+  async function challenge(watch: Watch): Promise<AdmittedWorker> {
+    watch.connection ??= await deps.connect(watch.address);
+    const { connection } = watch;
+    const nonce = deps.randomBytes(32);
+    // The lease counts from before the question: a slow answer does not stretch it.
+    const askedAt = now();
+    const evidence = await connection.evidence(nonce, true);
+    const result = await appraise(evidence, { nonce, policy: deps.policy, now: now() });
+    if (result.workerKeys.tls.spki !== connection.spki) {
+      throw new CfnError('CFN_CHANNEL_MISMATCH', 'the evidence binds another TLS key than the one of the connection');
+    }
+    await deps.store.addEvidence(result.evidenceDigest, JSON.stringify(evidence));
+    if (watch.stopped.signal.aborted) throw new CfnError('CFN_ABORTED', 'the address is no longer watched');
+    if (watch.workerId !== undefined && watch.workerId !== result.workerId) leave(watch.workerId);
+    const leaseEnd = Math.min(askedAt.getTime() + leaseMs, Date.parse(result.workerKeys.notAfter));
+    const worker: AdmittedWorker = {
+      workerId: result.workerId,
+      address: watch.address,
+      tee: result.tee,
+      simulated: result.simulated,
+      keys: result.workerKeys,
+      evidence,
+      evidenceDigest: result.evidenceDigest,
+      nonce: toHex(nonce),
+      admittedAt: askedAt,
+      leaseEndsAt: new Date(leaseEnd),
+    };
+    if (watch.workerId === undefined)
+      log('worker.admitted', { worker: worker.workerId, address: watch.address, tee: worker.tee });
+    watch.workerId = worker.workerId;
+    connections.set(worker.workerId, connection);
+    registry.admit(worker);
+    return worker;
+  }
+
+  function leave(workerId: string): void {
+    registry.remove(workerId);
+    connections.delete(workerId);
+  }
+
+  function drop(watch: Watch): void {
+    if (watch.workerId !== undefined) leave(watch.workerId);
+    watch.workerId = undefined;
+    watch.connection?.close();
+    watch.connection = undefined;
+  }
+
+  /** One challenge at a time per address. Records the outcome, and takes out who fails. */
+  function challengeOnce(watch: Watch): Promise<AdmittedWorker> {
+    watch.challenging ??= challenge(watch)
+      .then(
+        (worker) => {
+          deps.onOutcome('ok');
+          return worker;
+        },
+        (cause: unknown) => {
+          const error = toCfnError(cause);
+          deps.onOutcome(error.code);
+          log('worker.refused', { address: watch.address, code: error.code, detail: error.message.slice(0, 300) });
+          // Silence ends with the lease, which may bridge one slow quote. Everything else ends now.
+          const onlySilent =
+            error.code === 'CFN_DEADLINE' && watch.workerId !== undefined && registry.get(watch.workerId) !== undefined;
+          if (!onlySilent) drop(watch);
+          throw error;
+        },
+      )
+      .finally(() => (watch.challenging = undefined));
+    return watch.challenging;
+  }
+
+  async function keepChallenging(watch: Watch, firstWaitMs: number): Promise<void> {
+    let waitMs = firstWaitMs;
+    let backoffMs: number = ADMISSION_BACKOFF_MS.first;
+    while (!watch.stopped.signal.aborted) {
+      const { signal } = watch.wake;
+      if (waitMs > 0) await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});
+      if (watch.stopped.signal.aborted) return;
+      if (signal.aborted) watch.wake = new AbortController();
+      try {
+        await challengeOnce(watch);
+        waitMs = leaseMs / 2;
+        backoffMs = ADMISSION_BACKOFF_MS.first;
+      } catch {
+        waitMs = backoffMs;
+        backoffMs = Math.min(backoffMs * 2, ADMISSION_BACKOFF_MS.max);
+      }
+    }
+  }
+
+  function watchAddress(address: string): Watch {
+    const made: Watch = {
+      address,
+      stopped: new AbortController(),
+      connection: undefined,
+      workerId: undefined,
+      challenging: undefined,
+      wake: new AbortController(),
+      loop: undefined,
+    };
+    watches.set(address, made);
+    return made;
+  }
+
+  function unwatch(watch: Watch): void {
+    watches.delete(watch.address);
+    watch.stopped.abort();
+    watch.wake.abort();
+    drop(watch);
+  }
+
+  return {
+    async admit(address) {
+      const watch = watches.get(address) ?? watchAddress(address);
+      try {
+        const worker = await challengeOnce(watch);
+        watch.loop ??= keepChallenging(watch, leaseMs / 2);
+        return worker;
+      } catch (cause) {
+        if (watch.loop === undefined) unwatch(watch);
+        throw cause;
+      }
+    },
+    keep(address) {
+      const watch = watches.get(address) ?? watchAddress(address);
+      watch.loop ??= keepChallenging(watch, 0);
+    },
+    suspect: (workerId) => watchOf(workerId)?.wake.abort(),
+    forget(workerId) {
+      const watch = watchOf(workerId);
+      if (watch !== undefined) unwatch(watch);
+      return watch?.address;
+    },
+    connection: (workerId) => connections.get(workerId),
+    async stop() {
+      const stopping = [...watches.values()];
+      for (const watch of stopping) unwatch(watch);
+      for (const { loop } of stopping) await loop;
+    },
+  };
+}

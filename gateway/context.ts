@@ -1,0 +1,37 @@
+import type { HttpBindings } from '@hono/node-server';
+import type { Context } from 'hono';
+import type { BlobStore } from './blob-folder.ts';
+import type { Admission } from './admission.ts';
+import type { Catalogue } from './catalogue.ts';
+import type { Ledger } from './ledger.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import type { Registry } from './registry.ts';
+import type { Router } from './router.ts';
+import type { Store } from './store.ts';
+import type { Tokens } from './tokens.ts';
+
+/** What the routes work with; made once, in `service.ts`. */
+export interface Gateway {
+  readonly store: Store;
+  readonly blobs: BlobStore;
+  readonly registry: Registry;
+  readonly admission: Admission;
+  readonly catalogue: Catalogue;
+  readonly router: Router;
+  readonly ledger: Ledger;
+  readonly metrics: Metrics;
+  readonly tokens: Tokens;
+  /** Name and digest of the operator's appraisal policy. */
+  readonly policy: { readonly name: string; readonly digest: string };
+  readonly now: () => Date;
+  readonly monotonicMs: () => number;
+  readonly randomBytes: (length: number) => Uint8Array;
+  readonly log: Log;
+}
+
+export interface AppEnv {
+  Bindings: HttpBindings;
+  Variables: { requestId: string };
+}
+export type AppContext = Context<AppEnv>;

@@ -1,0 +1,259 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { BUNDLE_BYTES_MAX, MANIFEST_BYTES_MAX, sha256Hex, toBase64url, utf8 } from '../proto/index.ts';
+import { adminApp, gatewayApp } from './app.ts';
+import type { Gateway } from './context.ts';
+import { openapiDocument } from './control/openapi.ts';
+import { BUNDLE, codeOf, modelManifest, openHouse, signedFunction, type House } from './testkit.ts';
+import { tokens } from './tokens.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+let house: House;
+let acme: string;
+let other: string;
+let workerToken: string;
+beforeAll(async () => {
+  house = await openHouse();
+  acme = await house.tenant('acme');
+  other = await house.tenant('other');
+  workerToken = readFileSync(join(house.stateFolder, 'worker.token'), 'utf8');
+});
+afterAll(() => house.gateway.stop());
+
+const ciphertext = utf8('ciphertext');
+const digest = sha256Hex(ciphertext);
+
+test('token scope: who may do what', async () => {
+  const echo = await signedFunction();
+  const deployment = { manifest: echo.jws, bundle: toBase64url(BUNDLE) };
+  const calls: [method: string, path: string, body: unknown, allowed: string][] = [
+    ['POST', '/v1/tenants', {}, 'operator'],
+    ['POST', '/v1/tokens', {}, 'operator'],
+    ['POST', '/v1/workers', {}, 'operator'],
+    ['GET', '/v1/workers', undefined, 'operator'],
+    ['DELETE', '/v1/workers/00', undefined, 'operator'],
+    ['PUT', `/v1/blobs/${await digest}`, ciphertext, 'operator acme other'],
+    ['GET', `/v1/blobs/${await digest}`, undefined, 'operator acme other worker'],
+    ['HEAD', `/v1/blobs/${await digest}`, undefined, 'operator acme other worker'],
+    ['POST', '/v1/models', await modelManifest('acme/m@1', ciphertext), 'operator acme'],
+    ['GET', '/v1/models', undefined, 'operator acme other worker'],
+    ['GET', '/v1/models/acme/m/1', undefined, 'operator acme other worker'],
+    ['POST', '/v1/functions/acme/echo/versions', deployment, 'operator acme'],
+    ['GET', '/v1/functions', undefined, 'operator acme other'],
+    ['GET', '/v1/functions/acme/echo', undefined, 'operator acme'],
+    ['GET', '/v1/usage', undefined, 'operator acme other'],
+  ];
+  const callers: Record<string, string | undefined> = {
+    nobody: undefined,
+    operator: house.operator,
+    acme,
+    other,
+    worker: workerToken,
+  };
+  for (const [method, path, body, allowed] of calls) {
+    for (const [who, token] of Object.entries(callers)) {
+      const { status } = await house.call(method, path, { token, body });
+      const expected = who === 'nobody' ? 401 : allowed.split(' ').includes(who) ? undefined : 403;
+      if (expected === undefined) expect([401, 403], `${who} ${method} ${path}`).not.toContain(status);
+      else expect(status, `${who} ${method} ${path}`).toBe(expected);
+    }
+  }
+});
+
+describe('tokens', () => {
+  test('a forged token is refused, also in form', async () => {
+    const forged = await tokens(new Uint8Array(32), () => new Date()).issue({ role: 'operator', sub: 'x' }, 60);
+    for (const token of [forged, 'x', `${acme}x`]) {
+      expect(await codeOf(await house.call('GET', '/v1/models', { token }))).toBe('401 CFN_TOKEN_INVALID');
+    }
+  });
+
+  test('are made for tenants that exist, and for nobody else', async () => {
+    const make = (body: unknown) => house.call('POST', '/v1/tokens', { token: house.operator, body }).then(codeOf);
+    expect(await make({ tenant: 'nobody', role: 'tenant', ttlSeconds: 60 })).toBe('404 CFN_TENANT_NOT_FOUND');
+    expect(await make({ tenant: 'acme', role: 'operator', ttlSeconds: 60 })).toBe('400 CFN_INPUT_INVALID');
+    expect(await make({ tenant: 'acme', role: 'tenant', ttlSeconds: 60, more: 1 })).toBe('400 CFN_INPUT_INVALID');
+    expect(await make({ tenant: 'acme', role: 'tenant', ttlSeconds: 1e12 })).toBe('400 CFN_INPUT_INVALID');
+  });
+
+  test('a tenant exists once', async () => {
+    const reply = await house.call('POST', '/v1/tenants', { token: house.operator, body: { name: 'acme' } });
+    expect(await codeOf(reply)).toBe('409 CFN_CONFLICT');
+  });
+});
+
+describe('blobs', () => {
+  test('go in once, and come out', async () => {
+    const bytes = new Uint8Array(1_000_000).fill(3);
+    const path = `/v1/blobs/${await sha256Hex(bytes)}`;
+    expect(await codeOf(await house.call('GET', path, { token: acme }))).toBe('404 CFN_BLOB_NOT_FOUND');
+    expect((await house.call('PUT', path, { token: acme, body: bytes })).status).toBe(201);
+    expect((await house.call('PUT', path, { token: acme, body: bytes })).status).toBe(200);
+    const head = await house.call('HEAD', path, { token: workerToken });
+    expect([head.status, head.headers.get('content-length')]).toEqual([200, '1000000']);
+    const got = await house.call('GET', path, { token: workerToken });
+    expect(Buffer.compare(new Uint8Array(await got.arrayBuffer()), bytes)).toBe(0);
+  });
+
+  test('with a wrong digest are refused', async () => {
+    const path = `/v1/blobs/${'a'.repeat(64)}`;
+    expect(await codeOf(await house.call('PUT', path, { token: acme, body: ciphertext }))).toBe(
+      '422 CFN_ARTIFACT_ALTERED',
+    );
+    expect((await house.call('HEAD', path, { token: acme })).status).toBe(404);
+    expect(await codeOf(await house.call('PUT', '/v1/blobs/XYZ', { token: acme, body: 'x' }))).toBe(
+      '400 CFN_INPUT_INVALID',
+    );
+  });
+});
+
+describe('models', () => {
+  const post = (body: Uint8Array, token = acme) => house.call('POST', '/v1/models', { token, body });
+
+  test('are kept as exact bytes', async () => {
+    await house.call('PUT', `/v1/blobs/${await digest}`, { token: acme, body: ciphertext });
+    const manifest = await modelManifest('acme/exact@1', ciphertext);
+    expect((await post(manifest)).status).toBe(201);
+    expect((await post(manifest)).status).toBe(200);
+    const got = await house.call('GET', '/v1/models/acme/exact/1', { token: workerToken });
+    expect(new Uint8Array(await got.arrayBuffer())).toEqual(new Uint8Array(manifest));
+    expect(got.headers.get('cfn-digest')).toBe(await sha256Hex(manifest));
+    // The same meaning in other bytes is another package.
+    expect(await codeOf(await post(utf8(`${Buffer.from(manifest).toString()}\n`)))).toBe('409 CFN_CONFLICT');
+  });
+
+  test.each<[string, () => Promise<Uint8Array>, string]>([
+    ['another owner', () => modelManifest('other/m@1', ciphertext), '403 CFN_TOKEN_SCOPE'],
+    ['a missing blob', () => modelManifest('acme/missing@1', utf8('never pushed')), '404 CFN_BLOB_NOT_FOUND'],
+    ['what is no manifest', async () => utf8('{}'), '422 CFN_ARTIFACT_ALTERED'],
+    ['a manifest over the limit', async () => new Uint8Array(MANIFEST_BYTES_MAX + 1), '413 CFN_BODY_TOO_LARGE'],
+  ])('%s is refused', async (_, manifest, code) => {
+    expect(await codeOf(await post(await manifest()))).toBe(code);
+  });
+
+  test('an unknown one is not found', async () => {
+    expect(await codeOf(await house.call('GET', '/v1/models/acme/nothing/1', { token: acme }))).toBe(
+      '404 CFN_MODEL_NOT_FOUND',
+    );
+  });
+});
+
+describe('deployment', () => {
+  test('stores the version, and the newest is current', async () => {
+    const first = await signedFunction({ name: 'two' });
+    const second = await signedFunction({ name: 'two', vars: { A: '1' } });
+    const reply = await house.deploy(acme, first);
+    expect(reply.status).toBe(201);
+    expect(await reply.json()).toMatchObject({
+      tenant: 'acme',
+      name: 'two',
+      version: first.version,
+      url: `${house.gateway.url}/f/acme/two/`,
+      workers: [],
+    });
+    await house.deploy(acme, second);
+    const current = await house.call('GET', '/v1/functions/acme/two', { token: acme });
+    expect(await current.json()).toMatchObject({ version: second.version, author: second.author, jws: second.jws });
+    expect((await house.deploy(acme, first)).status).toBe(200);
+  });
+
+  test('what was altered after signing is refused', async () => {
+    const signed = await signedFunction();
+    const [header, , signature] = signed.jws.split('.');
+    const payload = Buffer.from(JSON.stringify({ ...signed.manifest, vars: { A: 'x' } })).toString('base64url');
+    expect(await codeOf(await house.deploy(acme, { ...signed, jws: `${header}.${payload}.${signature}` }))).toBe(
+      '422 CFN_MANIFEST_ALTERED',
+    );
+    expect(await codeOf(await house.deploy(acme, signed, utf8('other code')))).toBe('422 CFN_MANIFEST_ALTERED');
+  });
+
+  test('a manifest for another function, an unknown model, another tenant, a huge bundle: refused', async () => {
+    const signed = await signedFunction();
+    expect(await codeOf(await house.deploy(acme, { ...signed, manifest: { ...signed.manifest, name: 'else' } }))).toBe(
+      '400 CFN_INPUT_INVALID',
+    );
+    const unknown = await signedFunction({
+      models: [{ binding: 'M', model: 'acme/unknown@1', digest: '0'.repeat(64) }],
+    });
+    expect(await codeOf(await house.deploy(acme, unknown))).toBe('404 CFN_MODEL_NOT_FOUND');
+    expect(await codeOf(await house.deploy(other, signed))).toBe('403 CFN_TOKEN_SCOPE');
+    expect(await codeOf(await house.deploy(house.operator, await signedFunction({ tenant: 'nobody' })))).toBe(
+      '404 CFN_TENANT_NOT_FOUND',
+    );
+    expect(await codeOf(await house.deploy(acme, signed, new Uint8Array(BUNDLE_BYTES_MAX + 1024 * 1024 * 2)))).toBe(
+      '413 CFN_BODY_TOO_LARGE',
+    );
+  });
+
+  test('a tenant sees its own functions only', async () => {
+    await house.deploy(acme, await signedFunction());
+    const list = async (token: string) =>
+      ((await (await house.call('GET', '/v1/functions', { token })).json()) as { functions: { tenant: string }[] })
+        .functions;
+    expect((await list(acme)).length).toBeGreaterThan(0);
+    expect(await list(other)).toEqual([]);
+    expect(await codeOf(await house.call('GET', '/v1/functions/acme/nothing', { token: acme }))).toBe(
+      '404 CFN_FUNCTION_NOT_FOUND',
+    );
+  });
+});
+
+describe('workers', () => {
+  test('an operator admits one, and takes it out', async () => {
+    const worker = await house.worker();
+    const reply = await house.call('POST', '/v1/workers', { token: house.operator, body: { address: worker.address } });
+    expect(await reply.json()).toMatchObject({ workerId: worker.workerId, tee: 'simulated', simulated: true });
+    const path = `/v1/workers/${worker.workerId}`;
+    expect((await house.call('DELETE', path, { token: house.operator })).status).toBe(204);
+    expect(await (await house.call('GET', '/v1/workers', { token: house.operator })).json()).toEqual({ workers: [] });
+    expect(await codeOf(await house.call('DELETE', path, { token: house.operator }))).toBe('404 CFN_NOT_FOUND');
+    worker.kill();
+  });
+
+  test('an address where nobody answers, or that is none, is refused', async () => {
+    const admit = (address: string) =>
+      house.call('POST', '/v1/workers', { token: house.operator, body: { address } }).then(codeOf);
+    expect(await admit('127.0.0.1:1')).toBe('503 CFN_WORKER_UNAVAILABLE');
+    expect(await admit('http://127.0.0.1')).toBe('400 CFN_INPUT_INVALID');
+  });
+});
+
+test('a restart keeps what was acknowledged, and admits the named workers anew', async () => {
+  const first = await openHouse();
+  const worker = await first.worker();
+  const token = await first.tenant('acme');
+  const echo = await signedFunction();
+  await first.deploy(token, echo);
+  await first.call('POST', '/v1/workers', { token: first.operator, body: { address: worker.address } });
+  const reply = await first.call('POST', '/f/acme/echo/', { body: 'x' });
+  await reply.text();
+  const receiptPath = `/.well-known/cfn/receipts/${reply.headers.get('cfn-request-id')}`;
+  const receipt = await (await first.call('GET', receiptPath)).text();
+  await first.gateway.stop();
+
+  const again = await openHouse({ stateFolder: first.stateFolder, policy: first.policy });
+  expect(await (await again.call('GET', receiptPath)).text()).toBe(receipt);
+  expect(await (await again.call('GET', '/v1/usage', { token })).json()).toMatchObject({
+    usage: [{ name: 'echo', requests: 1 }],
+  });
+  let status = 503;
+  for (let i = 0; i < 100 && status === 503; i++)
+    status = (await again.call('POST', '/f/acme/echo/', { body: 'y' })).status;
+  expect(status).toBe(200);
+  worker.kill();
+  await again.gateway.stop();
+});
+
+test('the OpenAPI document names every route, and no other', async () => {
+  const app = gatewayApp({ monotonicMs: () => 0 } as Gateway);
+  const served = app.routes
+    .filter(({ method, path }) => method !== 'ALL' && path !== '/*')
+    .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`);
+  const { paths } = openapiDocument();
+  const described = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  expect(described.toSorted()).toEqual([...new Set(served)].toSorted());
+  expect((await house.call('GET', '/v1/openapi.json')).status).toBe(200);
+  expect(adminApp({} as Gateway).routes.map(({ path }) => path)).toEqual(['/healthz', '/readyz', '/metrics']);
+});

@@ -1,0 +1,69 @@
+import type { Hono } from 'hono';
+import { z } from 'zod';
+import {
+  BUNDLE_BYTES_MAX,
+  CfnError,
+  fromBase64url,
+  MANIFEST_BYTES_MAX,
+  verifyBundle,
+  verifyManifest,
+} from '../../proto/index.ts';
+import type { AppEnv, Gateway } from '../context.ts';
+import { requireRole, requireTenant } from '../tokens.ts';
+import { authenticate } from './authentication.ts';
+import { jsonBody } from './body.ts';
+
+const BUNDLE_TEXT_MAX = Math.ceil((BUNDLE_BYTES_MAX * 4) / 3);
+
+export const deployRequestSchema = z.strictObject({
+  /** The signed manifest (JWS). */
+  manifest: z.string().max(MANIFEST_BYTES_MAX),
+  /** base64url */
+  bundle: z.string().max(BUNDLE_TEXT_MAX),
+});
+
+/** Deployment. The gateway is a carrier: it checks early, and the worker checks again for itself. */
+export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
+  app.post('/v1/functions/:tenant/:name/versions', async (c) => {
+    const { tenant, name } = c.req.param();
+    requireTenant(await authenticate(c, gateway), tenant);
+    if (!(await gateway.store.hasTenant(tenant))) throw new CfnError('CFN_TENANT_NOT_FOUND', `no tenant ${tenant}`);
+    const body = await jsonBody(c, deployRequestSchema, BUNDLE_TEXT_MAX + MANIFEST_BYTES_MAX + 1024);
+    const bundle = fromBase64url(body.bundle);
+    const signed = await verifyManifest(body.manifest);
+    const { manifest, version, jws } = signed;
+    if (manifest.tenant !== tenant || manifest.name !== name) {
+      throw new CfnError(
+        'CFN_INPUT_INVALID',
+        `the manifest is for ${manifest.tenant}/${manifest.name}, not for ${tenant}/${name}`,
+      );
+    }
+    await verifyBundle(manifest, bundle);
+    for (const { model, digest } of manifest.models) {
+      const held = await gateway.store.model(model);
+      if (held?.digest !== digest)
+        throw new CfnError('CFN_MODEL_NOT_FOUND', `model ${model} with digest ${digest} is not in the catalogue`);
+    }
+    const deployedAt = gateway.now().toISOString();
+    const added = await gateway.store.addVersion({ tenant, name, version, jws, bundle }, deployedAt);
+    gateway.log('function.deployed', { tenant, function: name, version });
+    const workers = await gateway.router.loadEverywhere(signed);
+    return c.json(
+      { tenant, name, version, url: `${new URL(c.req.url).origin}/f/${tenant}/${name}/`, workers },
+      added ? 201 : 200,
+    );
+  });
+
+  app.get('/v1/functions', async (c) => {
+    const caller = await authenticate(c, gateway);
+    requireRole(caller, 'operator', 'tenant');
+    return c.json({ functions: await gateway.store.functions(caller.role === 'tenant' ? caller.tenant : undefined) });
+  });
+
+  app.get('/v1/functions/:tenant/:name', async (c) => {
+    const { tenant, name } = c.req.param();
+    requireTenant(await authenticate(c, gateway), tenant);
+    const { manifest, version, author, jws } = await gateway.catalogue.current(tenant, name);
+    return c.json({ tenant, name, version, author, manifest, jws });
+  });
+}

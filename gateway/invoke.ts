@@ -1,0 +1,117 @@
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import type { Hono } from 'hono';
+import { CfnError, digestSchema, nameSchema, toCfnError, type SignedManifest } from '../proto/index.ts';
+import type { AppContext, AppEnv, Gateway } from './context.ts';
+import { DEADLINE_MARGIN_MS, SEALED_REQUEST_BYTES_MAX } from './limits.ts';
+import type { Mode } from './metrics.ts';
+import { openCall, readBody } from './open-mode.ts';
+import { relay, type Relayed } from './relay.ts';
+import type { Route } from './router.ts';
+
+const SEALED_REQUEST = 'message/ohttp-chunked-req';
+const SEALED_RESPONSE = 'message/ohttp-chunked-res';
+
+/** `ANY /f/{tenant}/{function}/{path}`: sealed requests are relayed, anything else is open mode. */
+export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
+  const handle = (c: AppContext): Promise<Response> => invoke(c, gateway);
+  app.all('/f/:tenant/:function', handle);
+  app.all('/f/:tenant/:function/*', handle);
+}
+
+async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
+  const startedMs = gateway.monotonicMs();
+  const mode: Mode = mediaType(c.req.header('content-type')) === SEALED_REQUEST ? 'sealed' : 'open';
+  const over = (failure: CfnError | undefined): void =>
+    gateway.metrics.invoked(mode, failure?.code ?? 'ok', (gateway.monotonicMs() - startedMs) / 1000);
+  try {
+    gateway.ledger.checkWritable();
+    const { tenant, name, path } = target(c);
+    const version = await gateway.catalogue.current(tenant, name);
+    const { failure } = await (mode === 'sealed' ? sealed(c, gateway, version) : open(c, gateway, version, path));
+    over(failure);
+    return RESPONSE_ALREADY_SENT;
+  } catch (cause) {
+    over(toCfnError(cause));
+    throw cause;
+  }
+}
+
+async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest): Promise<Relayed> {
+  const { incoming, outgoing } = c.env;
+  const worker = digestSchema.safeParse(c.req.header('cfn-worker'));
+  if (incoming.method !== 'POST') throw new CfnError('CFN_REQUEST_MALFORMED', 'a sealed request is a POST');
+  if (!worker.success) throw new CfnError('CFN_REQUEST_MALFORMED', 'a sealed request names its worker in cfn-worker');
+  if (Number(incoming.headers['content-length']) > SEALED_REQUEST_BYTES_MAX) {
+    throw new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${SEALED_REQUEST_BYTES_MAX} bytes`);
+  }
+  const route = await gateway.router.toWorker(worker.data, version);
+  return onRoute(gateway, route, version, c.get('requestId'), (requestId, deadlineMs) => {
+    const head = { requestId, version: version.version, deadlineMs };
+    const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
+    return relay(route.connection.invoke(deadlineMs), head, incoming, outgoing, headers);
+  });
+}
+
+async function open(c: AppContext, gateway: Gateway, version: SignedManifest, path: string): Promise<Relayed> {
+  if (!version.manifest.caller.plaintext) {
+    throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
+  }
+  const { incoming, outgoing } = c.env;
+  const body = await readBody(incoming);
+  const route = await gateway.router.toAny(version);
+  return onRoute(gateway, route, version, c.get('requestId'), (requestId, deadlineMs) => {
+    const authority = incoming.headers.host ?? 'gateway';
+    return openCall(
+      route,
+      { requestId, version, path, authority, body, deadlineMs, now: gateway.now() },
+      incoming,
+      outgoing,
+    );
+  });
+}
+
+/** What every call on a worker needs afterwards, however it ended. */
+async function onRoute(
+  gateway: Gateway,
+  route: Route,
+  version: SignedManifest,
+  requestId: string,
+  work: (requestId: string, deadlineMs: number) => Promise<Relayed>,
+): Promise<Relayed> {
+  const { workerId } = route.worker;
+  const learn = ({ code }: CfnError): void => {
+    if (code === 'CFN_WORKER_LOST') gateway.admission.suspect(workerId);
+    if (code === 'CFN_FUNCTION_NOT_FOUND') gateway.router.unloaded(workerId, version.version);
+  };
+  try {
+    const result = await work(requestId, version.manifest.limits.wallMs + DEADLINE_MARGIN_MS);
+    if (result.failure !== undefined) learn(result.failure);
+    // A call that broke off may have no receipt; one that ended well must.
+    if (result.receipt !== undefined || result.failure === undefined) {
+      gateway.ledger.record(result.receipt, { requestId, worker: route.worker, version });
+    }
+    return result;
+  } catch (cause) {
+    learn(toCfnError(cause));
+    throw cause;
+  } finally {
+    route.release();
+  }
+}
+
+/** The function that a URL names, and the rest of it as the function sees it: from the first slash on, with the query. */
+function target(c: AppContext): { tenant: string; name: string; path: string } {
+  const tenant = nameSchema.safeParse(c.req.param('tenant'));
+  const name = nameSchema.safeParse(c.req.param('function'));
+  if (!tenant.success) throw new CfnError('CFN_TENANT_NOT_FOUND', 'the path names no tenant');
+  if (!name.success) throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'the path names no function');
+  const { url } = c.req;
+  const prefix = `/f/${tenant.data}/${name.data}`;
+  const pathAt = url.indexOf('/', url.indexOf('://') + 3);
+  // Names have no characters that need escaping, so an escaped one is a second spelling of the same function.
+  if (!url.startsWith(prefix, pathAt)) throw new CfnError('CFN_NOT_FOUND', 'spell tenant and function without escapes');
+  const rest = url.slice(pathAt + prefix.length);
+  return { tenant: tenant.data, name: name.data, path: rest.startsWith('/') ? rest : `/${rest}` };
+}
+
+const mediaType = (value: string | undefined): string | undefined => value?.split(';', 1)[0]?.trim().toLowerCase();

@@ -1,0 +1,39 @@
+import { HEAD_BYTES_MAX, REQUEST_BYTES_MAX } from '../proto/index.ts';
+
+const MiB = 1024 * 1024;
+
+/**
+ * Largest sealed request that the relay carries, in bytes: the body and head that a function may get, and 1 MiB for the framing
+ * of small OHTTP chunks. The relay cannot look inside, so the worker holds the exact limits.
+ */
+export const SEALED_REQUEST_BYTES_MAX = REQUEST_BYTES_MAX + HEAD_BYTES_MAX + 1 * MiB;
+/** Largest message on the channel to a worker, in bytes: a function version with its bundle and model manifests. */
+export const GRPC_MESSAGE_BYTES_MAX = 24 * MiB;
+/** HTTP/2 window per stream to a worker, in bytes; the default of 64 KiB halves the speed of large bodies. */
+export const GRPC_WINDOW_BYTES = 1 * MiB;
+/** Time for a connection, and for the TLS probe of it, in ms. */
+export const CONNECT_MS_MAX = 5_000;
+/** Time for evidence, in ms: a quote can take a second on a stock kernel, and quotes of one VM queue. */
+export const EVIDENCE_MS_MAX = 10_000;
+/** Time for a worker to take a function version, in ms: it may fetch and decrypt gigabytes of weights. */
+export const LOAD_MS_MAX = 10 * 60_000;
+/** What is added to a function's wall limit for queueing, upload and sealing, in ms. First guess. */
+export const DEADLINE_MARGIN_MS = 15_000;
+/** First and longest wait between attempts to admit a worker, in ms. */
+export const ADMISSION_BACKOFF_MS = { first: 250, max: 15_000 } as const;
+/** Challenges with the caller's own nonce, per second over all callers: each costs a quote on every worker. */
+export const CALLER_NONCES_PER_SECOND = 5;
+/** Verified manifests that are kept parsed. */
+export const MANIFEST_CACHE_MAX = 1_000;
+/** Longest time that a receipt waits for its transaction, in ms: receipts of a busy moment share one fsync. */
+export const LEDGER_FLUSH_MS = 20;
+/** Life of a tenant or worker token, at most, in seconds. */
+export const TOKEN_SECONDS_MAX = 366 * 24 * 60 * 60;
+/** Largest JSON body of the control plane that carries no bundle, in bytes. */
+export const CONTROL_BYTES_MAX = 64 * 1024;
+/** Entries that a list of the control plane gives at once. */
+export const LIST_MAX = 1_000;
+/** Time that a clean stop gives to requests under way, in ms. */
+export const DRAIN_MS_MAX = 10_000;
+/** Receipts that may wait for a store that refuses them; from then on no request is taken. */
+export const LEDGER_QUEUE_MAX = 10_000;

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { writeSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { parsePolicy } from '../attestation/verifier/index.ts';
+import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
+import type { Log } from './log.ts';
+import { startGateway } from './service.ts';
+
+// The gateway as a process. One JSON line on standard output when it is ready, its log as JSON lines on standard error.
+
+const now = (): Date => new Date();
+const log: Log = (event, fields) =>
+  void writeSync(2, `${JSON.stringify({ at: now().toISOString(), event, ...fields })}\n`);
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      state: { type: 'string' },
+      listen: { type: 'string', default: '127.0.0.1:8787' },
+      admin: { type: 'string', default: '127.0.0.1:0' },
+      policy: { type: 'string' },
+      worker: { type: 'string', multiple: true, default: [] },
+    },
+  });
+  const { state, policy } = values;
+  if (state === undefined || policy === undefined)
+    throw new CfnError('CFN_USAGE', 'expected --state DIR and --policy FILE.json');
+  const gateway = await startGateway({
+    stateFolder: state,
+    listen: values.listen,
+    admin: values.admin,
+    policy: parsePolicy(await readPolicy(policy)),
+    workers: values.worker,
+    leaseMs: ADMISSION_LEASE_MS,
+    now,
+    monotonicMs: () => performance.now(),
+    randomBytes: (length) => new Uint8Array(randomBytes(length)),
+    log,
+  });
+  const stop = (): void => {
+    void gateway.stop().then(
+      () => process.exit(0),
+      () => process.exit(EXIT_CODES.system),
+    );
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  process.stdout.write(`${JSON.stringify({ ready: true, url: gateway.url, admin: gateway.adminUrl })}\n`);
+}
+
+async function readPolicy(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new CfnError('CFN_POLICY_INVALID', `${path} cannot be read as JSON`, { cause });
+  }
+}
+
+main().catch((cause: unknown) => {
+  const error = isUsageError(cause) ? new CfnError('CFN_USAGE', cause.message) : toCfnError(cause);
+  log('gateway.failed', { code: error.code, detail: error.message });
+  process.exit(EXIT_CODES[error.fault]);
+});
+
+function isUsageError(cause: unknown): cause is Error {
+  return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');
+}

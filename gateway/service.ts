@@ -1,0 +1,121 @@
+import type { Server } from 'node:http';
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
+import { policyDigest, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { admission } from './admission.ts';
+import { adminApp, gatewayApp } from './app.ts';
+import { openBlobFolder } from './blob-folder.ts';
+import { catalogue } from './catalogue.ts';
+import { ledger } from './ledger.ts';
+import { DRAIN_MS_MAX } from './limits.ts';
+import type { Log } from './log.ts';
+import { metrics } from './metrics.ts';
+import { memoryRegistry } from './registry.ts';
+import { router } from './router.ts';
+import { sqliteStore } from './sqlite-store.ts';
+import { openState } from './state.ts';
+import { parseAddress, workerConnector } from './worker-connection.ts';
+
+export interface GatewayOptions {
+  readonly stateFolder: string;
+  /** host:port; port 0 takes a free one. */
+  readonly listen: string;
+  readonly admin: string;
+  readonly policy: AppraisalPolicy;
+  /** Workers to admit, and to keep trying. */
+  readonly workers: readonly string[];
+  readonly leaseMs: number;
+  readonly now: () => Date;
+  readonly monotonicMs: () => number;
+  readonly randomBytes: (length: number) => Uint8Array;
+  readonly log: Log;
+}
+
+export interface RunningGateway {
+  readonly url: string;
+  readonly adminUrl: string;
+  /** Takes no new request, lets those under way end, writes what is to be written. */
+  stop(): Promise<void>;
+}
+
+/** One gateway: state, registry, admission, two listeners. */
+export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
+  const { policy, now, monotonicMs, randomBytes, log } = options;
+  const state = await openState(options.stateFolder, options);
+  const blobs = await openBlobFolder(state.blobFolder);
+  const policyName = { name: policy.name, digest: await policyDigest(policy) };
+  const store = sqliteStore(state.databasePath);
+
+  const registry = memoryRegistry(now);
+  const counted = metrics(registry);
+  const admitting = admission({
+    policy,
+    registry,
+    store,
+    now,
+    randomBytes,
+    log,
+    connect: workerConnector(state.clientCertificate, now),
+    leaseMs: options.leaseMs,
+    onOutcome: (outcome) => counted.admission(outcome),
+  });
+  const gateway = {
+    store,
+    blobs,
+    registry,
+    now,
+    monotonicMs,
+    randomBytes,
+    log,
+    admission: admitting,
+    catalogue: catalogue(store),
+    router: router({ registry, admission: admitting, store }),
+    ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
+    metrics: counted,
+    tokens: state.tokens,
+    policy: policyName,
+  };
+
+  const main = await listen(gatewayApp(gateway).fetch, options.listen);
+  const admin = await listen(adminApp(gateway).fetch, options.admin);
+  for (const address of new Set([...options.workers, ...(await store.workerAddresses())])) admitting.keep(address);
+
+  return {
+    url: main.url,
+    adminUrl: admin.url,
+    async stop() {
+      await Promise.all([close(main.server), close(admin.server)]);
+      await admitting.stop();
+      await gateway.ledger.flush();
+      await store.close();
+    },
+  };
+}
+
+type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>;
+
+function listen(fetch: Fetch, address: string): Promise<{ server: Server; url: string }> {
+  const { host, port } = parseAddress(address);
+  // The adaptor would replace the global Request and Response of the whole process; only its own are needed.
+  const server = createAdaptorServer({ fetch: fetch as never, overrideGlobalObjects: false }) as Server;
+  // An upload of a model may take hours; slow heads are cut by headersTimeout, slow calls by their deadline.
+  server.requestTimeout = 0;
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      const bound = server.address();
+      const boundPort = typeof bound === 'object' && bound !== null ? bound.port : port;
+      resolve({ server, url: `http://${host.includes(':') ? `[${host}]` : host}:${boundPort}` });
+    });
+  });
+}
+
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS_MAX);
+    server.close(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}

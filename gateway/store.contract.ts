@@ -1,0 +1,128 @@
+import { expect, test } from 'vitest';
+import type { Receipt } from '../proto/index.ts';
+import type { Store } from './store.ts';
+
+const at = '2026-11-01T00:00:00.000Z';
+const hex = (digit: string): string => digit.repeat(64);
+
+export function receiptOf(id: string, change: Partial<Receipt> = {}): Receipt {
+  return {
+    format: 'cfn/receipt/v1',
+    id,
+    issuedAt: at,
+    worker: hex('a'),
+    tee: 'simulated',
+    evidence: hex('e'),
+    function: { tenant: 'acme', name: 'echo', version: hex('1') },
+    models: [],
+    request: { digest: hex('2'), bytes: 10 },
+    response: { digest: hex('3'), bytes: 20, status: 200 },
+    outcome: 'ok',
+    usage: { cpuMs: 1.5, wallMs: 2, engineMs: 0.5, engineCalls: 1 },
+    egress: [],
+    wipe: { isolateDisposed: true, sandboxBytesOverwritten: 1, engineBytesOverwritten: 1, agentBytesOverwritten: 1 },
+    sequence: 1,
+    previous: '',
+    ...change,
+  };
+}
+
+/** What every implementation of {@link Store} does. `open` opens the same state again after a close. */
+export function storeContract(open: () => Store): void {
+  const version = (digit: string, name = 'echo') => ({
+    tenant: 'acme',
+    name,
+    version: hex(digit),
+    jws: `jws-${digit}`,
+    bundle: new Uint8Array([1, 2, 3]),
+  });
+
+  test('holds all that it acknowledged after being opened again', async () => {
+    const first = open();
+    await first.addTenant({ name: 'acme', createdAt: at });
+    await first.addModel({ model: 'acme/m@1', digest: hex('4'), createdAt: at }, new Uint8Array([7, 0, 255]));
+    await first.addVersion(version('1'), at);
+    await first.addReceipts([{ jws: 'r1', receipt: receiptOf('1'.repeat(32)) }]);
+    await first.addEvidence(hex('e'), '{"a":1}');
+    await first.addWorkerAddress('127.0.0.1:1');
+    await first.close();
+
+    const again = open();
+    expect(await again.hasTenant('acme')).toBe(true);
+    expect(await again.model('acme/m@1')).toEqual({ digest: hex('4'), manifest: new Uint8Array([7, 0, 255]) });
+    expect(await again.version(hex('1'))).toEqual(version('1'));
+    expect(await again.currentVersion('acme', 'echo')).toMatchObject({ version: hex('1') });
+    expect(await again.receipt('1'.repeat(32))).toBe('r1');
+    expect(await again.evidence(hex('e'))).toBe('{"a":1}');
+    expect(await again.workerAddresses()).toEqual(['127.0.0.1:1']);
+    await again.close();
+  });
+
+  test('refuses a tenant twice, and other bytes under a model reference', async () => {
+    const store = open();
+    await store.addTenant({ name: 'acme', createdAt: at });
+    await expect(store.addTenant({ name: 'acme', createdAt: at })).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
+    const record = { model: 'acme/m@1', digest: hex('4'), createdAt: at };
+    expect(await store.addModel(record, new Uint8Array([1]))).toBe(true);
+    expect(await store.addModel(record, new Uint8Array([1]))).toBe(false);
+    await expect(store.addModel({ ...record, digest: hex('5') }, new Uint8Array([2]))).rejects.toMatchObject({
+      code: 'CFN_CONFLICT',
+    });
+    expect(await store.models()).toEqual([record]);
+    await store.close();
+  });
+
+  test('the newest deployment is current, older versions stay', async () => {
+    const store = open();
+    expect(await store.addVersion(version('1'), at)).toBe(true);
+    expect(await store.addVersion(version('2'), at)).toBe(true);
+    expect(await store.currentVersion('acme', 'echo')).toMatchObject({ version: hex('2') });
+    expect(await store.addVersion(version('1'), at)).toBe(false);
+    expect(await store.currentVersion('acme', 'echo')).toMatchObject({ version: hex('1') });
+    expect(await store.version(hex('2'))).toBeDefined();
+    await store.addVersion(version('3', 'other'), at);
+    expect((await store.functions('acme')).map((it) => it.name)).toEqual(['echo', 'other']);
+    expect(await store.functions('nobody')).toEqual([]);
+    await store.close();
+  });
+
+  test('counts a request once, and sums usage per function', async () => {
+    const store = open();
+    const one = { jws: 'r1', receipt: receiptOf('1'.repeat(32)) };
+    const two = { jws: 'r2', receipt: receiptOf('2'.repeat(32), { outcome: 'CFN_FUNCTION_THREW' }) };
+    expect(await store.addReceipts([one, two, { ...one, jws: 'other' }])).toBe(2);
+    expect(await store.addReceipts([one])).toBe(0);
+    expect(await store.receipt('1'.repeat(32))).toBe('r1');
+    expect(await store.usage('acme')).toEqual([
+      {
+        tenant: 'acme',
+        name: 'echo',
+        requests: 2,
+        failed: 1,
+        cpuMs: 3,
+        engineMs: 1,
+        requestBytes: 20,
+        responseBytes: 40,
+      },
+    ]);
+    expect(await store.usage('other')).toEqual([]);
+    await store.close();
+  });
+
+  test('says undefined for what it does not hold', async () => {
+    const store = open();
+    expect(await store.hasTenant('acme')).toBe(false);
+    expect(await store.model('acme/m@1')).toBeUndefined();
+    expect(await store.version(hex('1'))).toBeUndefined();
+    expect(await store.currentVersion('acme', 'echo')).toBeUndefined();
+    expect(await store.receipt('1'.repeat(32))).toBeUndefined();
+    expect(await store.evidence(hex('e'))).toBeUndefined();
+    await store.close();
+  });
+
+  test('a call after the close is refused', async () => {
+    const store = open();
+    await store.close();
+    await expect(store.hasTenant('acme')).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
+  });
+}

@@ -1,0 +1,108 @@
+import { CfnError, verifyBundle, verifyManifest, type SignedManifest } from '../../proto/index.ts';
+import { ISOLATE_POOL_SIZE } from '../../proto/index.ts';
+import type { ModelHost, ModelUse } from './model-host.ts';
+import { startSandbox, type SandboxProcess } from './sandbox-process.ts';
+
+/** A function version with its models held and its sandbox running. */
+export interface ReadyFunction {
+  readonly signed: SignedManifest;
+  readonly models: readonly ModelUse[];
+  readonly sandbox: SandboxProcess;
+}
+
+/** The function versions this worker was handed. */
+export interface FunctionHost {
+  /**
+   * Verifies and starts a version.
+   *
+   * @param modelManifests exact bytes, one for each model of the manifest, in order
+   * @throws {CfnError} `CFN_MANIFEST_ALTERED`, `CFN_ARTIFACT_ALTERED`, or whatever kept its models or its sandbox from starting
+   */
+  load(jws: string, bundle: Uint8Array, modelManifests: readonly Uint8Array[]): Promise<SignedManifest>;
+  /** The version, started again where its sandbox or a lease has ended. @throws {CfnError} `CFN_FUNCTION_NOT_FOUND` */
+  ready(version: string): Promise<ReadyFunction>;
+  /** The manifest of a version that was handed over, running or not. @throws {CfnError} `CFN_FUNCTION_NOT_FOUND` */
+  signed(version: string): SignedManifest;
+  close(): void;
+  pids(): readonly number[];
+}
+
+interface Slot {
+  readonly signed: SignedManifest;
+  readonly bundle: Uint8Array;
+  readonly modelManifests: readonly Uint8Array[];
+  current: Promise<ReadyFunction> | undefined;
+}
+
+export function functionHost(models: ModelHost, options: { readonly stderr: 'ignore' | 'inherit' }): FunctionHost {
+  const slots = new Map<string, Slot>();
+  const sandboxes = new Set<SandboxProcess>();
+
+  async function start(slot: Slot): Promise<ReadyFunction> {
+    const { manifest } = slot.signed;
+    const uses: ModelUse[] = [];
+    try {
+      for (const [i, { binding }] of manifest.models.entries()) {
+        const packageBytes = slot.modelManifests[i];
+        if (packageBytes === undefined) throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
+        uses.push(await models.acquire(binding, packageBytes, slot.signed));
+      }
+      const sandbox = await startSandbox({
+        limits: manifest.limits,
+        vars: manifest.vars,
+        models: uses.map(({ binding, socketPath, shapes }) => ({ binding, socketPath, ...shapes })),
+        poolSize: ISOLATE_POOL_SIZE,
+        bundle: slot.bundle,
+        stderr: options.stderr,
+      });
+      sandboxes.add(sandbox);
+      void sandbox.ended.then(() => sandboxes.delete(sandbox));
+      return { signed: slot.signed, models: uses, sandbox };
+    } catch (error) {
+      for (const use of uses) use.release();
+      throw error;
+    }
+  }
+
+  function ensure(slot: Slot): Promise<ReadyFunction> {
+    if (slot.current !== undefined) return slot.current;
+    const mine = start(slot);
+    slot.current = mine;
+    const forget = (): void => {
+      if (slot.current === mine) slot.current = undefined;
+    };
+    mine.then(({ sandbox, models: uses }) => {
+      const stop = (): void => {
+        forget();
+        sandbox.kill();
+        for (const use of uses) use.release();
+      };
+      void sandbox.ended.then(stop);
+      for (const use of uses) void use.ended.then(stop);
+    }, forget);
+    return mine;
+  }
+
+  function slotOf(version: string): Slot {
+    const slot = slots.get(version);
+    if (slot === undefined) throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'this worker was not handed that function version');
+    return slot;
+  }
+
+  return {
+    async load(jws, bundle, modelManifests) {
+      const signed = await verifyManifest(jws);
+      await verifyBundle(signed.manifest, bundle);
+      const slot = slots.get(signed.version) ?? { signed, bundle, modelManifests, current: undefined };
+      slots.set(signed.version, slot);
+      await ensure(slot);
+      return signed;
+    },
+    ready: async (version) => ensure(slotOf(version)),
+    signed: (version) => slotOf(version).signed,
+    close: () => {
+      for (const sandbox of sandboxes) sandbox.kill();
+    },
+    pids: () => [...sandboxes].map((sandbox) => sandbox.pid),
+  };
+}

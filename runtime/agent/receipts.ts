@@ -1,0 +1,17 @@
+import { receiptDigest, signReceipt, type Receipt } from '../../proto/index.ts';
+
+/** Signs receipts one after another, each naming the one before it. */
+export type ReceiptChain = (claims: Omit<Receipt, 'sequence' | 'previous'>) => Promise<string>;
+
+export function receiptChain(key: CryptoKey): ReceiptChain {
+  let sequence = 0;
+  let last: Promise<string> = Promise.resolve('');
+  return (claims) => {
+    const mine = last.then(async (previous) => {
+      const jws = await signReceipt({ ...claims, sequence: sequence++, previous }, key);
+      return { jws, digest: await receiptDigest(jws) };
+    });
+    last = mine.then(({ digest }) => digest);
+    return mine.then(({ jws }) => jws);
+  };
+}

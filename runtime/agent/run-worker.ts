@@ -1,0 +1,63 @@
+import { readFileSync, writeSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import type { Attester } from '../../attestation/attester/index.ts';
+import { httpBlobStore } from '../../artifacts/index.ts';
+import { CfnError, EXIT_CODES, toCfnError } from '../../proto/index.ts';
+import { jsonLog, startWorker } from './start-worker.ts';
+
+const FLAGS = {
+  listen: { type: 'string', default: '127.0.0.1:0' },
+  'gateway-certificate': { type: 'string' },
+  blobs: { type: 'string' },
+  'blobs-token-file': { type: 'string' },
+  platform: { type: 'string' },
+  'child-stderr': { type: 'boolean', default: false },
+} as const;
+
+/** The flags of a worker process. @throws {CfnError} `CFN_USAGE` */
+export function workerFlags(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: FLAGS, strict: true }).values;
+  } catch (cause) {
+    throw new CfnError('CFN_USAGE', (cause as Error).message, { cause });
+  }
+}
+
+function required(name: keyof typeof FLAGS, value: string | undefined): string {
+  if (value === undefined) throw new CfnError('CFN_USAGE', `--${name} is missing`);
+  return value;
+}
+
+/**
+ * The body of every worker's `main`: the flags, then a worker on the given attester until a signal ends it.
+ * Prints one line of JSON on standard output when it serves.
+ */
+export async function runWorker(args: readonly string[], attesterFor: (flags: ReturnType<typeof workerFlags>) => Promise<Attester>): Promise<void> {
+  const now = (): Date => new Date();
+  try {
+    const flags = workerFlags(args);
+    const worker = await startWorker({
+      listen: flags.listen,
+      gatewayCertificatePem: readFileSync(required('gateway-certificate', flags['gateway-certificate']), 'utf8'),
+      attester: await attesterFor(flags),
+      blobs: httpBlobStore({
+        url: required('blobs', flags.blobs),
+        token: readFileSync(required('blobs-token-file', flags['blobs-token-file']), 'utf8').trim(),
+        fetch,
+      }),
+      now,
+      monotonicMs: () => performance.now(),
+      fetch,
+      childStderr: flags['child-stderr'] ? 'inherit' : 'ignore',
+      log: jsonLog(now),
+    });
+    const stop = (): void => void worker.stop().then(() => process.exit(0));
+    process.once('SIGTERM', stop);
+    process.once('SIGINT', stop);
+    writeSync(1, `${JSON.stringify({ ready: true, address: worker.address, workerId: worker.workerId })}\n`);
+  } catch (cause) {
+    const error = toCfnError(cause);
+    writeSync(2, `cfn worker: ${error.code === 'CFN_INTERNAL' ? String((cause as Error).stack) : error.message}\ncfn worker: ${error.code}: ${error.remedy}\n`);
+    process.exit(error.code === 'CFN_INTERNAL' ? 1 : EXIT_CODES[error.fault]);
+  }
+}

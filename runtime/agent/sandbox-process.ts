@@ -1,0 +1,91 @@
+import { CfnError, isErrorCode, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
+import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
+import { startChild } from './child-process.ts';
+import type { ModelShapes } from './engine-process.ts';
+
+/** What an invocation came to, told after the wipe. */
+export interface InvocationEnd {
+  /** Absent: success. */
+  readonly code?: ErrorCode;
+  readonly usage: Usage;
+  readonly wipe: { readonly isolateDisposed: boolean; readonly sandboxBytesOverwritten: number; readonly engineBytesOverwritten: number };
+}
+
+/** A process that serves one function version, each invocation in an isolate of its own. */
+export interface SandboxProcess {
+  readonly pid: number;
+  readonly ended: Promise<void>;
+  /**
+   * Runs one request (binary HTTP). `onResponse` gets the response's binary HTTP piece by piece; it owns each piece.
+   * `status` comes with the first.
+   */
+  invoke(id: string, request: Uint8Array, wallMs: number, onResponse: (piece: Uint8Array, status: number | undefined) => void): Promise<InvocationEnd>;
+  abort(id: string): void;
+  kill(): void;
+}
+
+export interface SandboxStart {
+  readonly limits: FunctionManifest['limits'];
+  readonly vars: Readonly<Record<string, string>>;
+  readonly models: readonly ({ readonly binding: string; readonly socketPath: string } & ModelShapes)[];
+  readonly poolSize: number;
+  readonly bundle: Uint8Array;
+  readonly stderr: 'ignore' | 'inherit';
+}
+
+const NOTHING_RAN: InvocationEnd = {
+  code: 'CFN_SANDBOX_LOST',
+  usage: { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
+  // The process is gone and its memory with it, but nobody counted what was overwritten.
+  wipe: { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 },
+};
+
+/** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not evaluate; `CFN_SANDBOX_LOST` when the process ends */
+export async function startSandbox(start: SandboxStart): Promise<SandboxProcess> {
+  const running = new Map<string, { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }>();
+  const ready = Promise.withResolvers<void>();
+  const child = startChild('sandbox', start, ({ header, payload }) => {
+    const message = header as unknown as SandboxToAgent;
+    switch (message.op) {
+      case 'ready':
+        return ready.resolve();
+      case 'start-failed':
+        return ready.reject(new CfnError(isErrorCode(message.code) ? message.code : 'CFN_FUNCTION_INVALID', message.message));
+      case 'response':
+        return running.get(message.id)?.onResponse(payload, message.status);
+      case 'done': {
+        const { id, code, usage, wipe } = message;
+        const known: ErrorCode = isErrorCode(code) ? code : 'CFN_INTERNAL';
+        running.get(id)?.end(code === undefined ? { usage, wipe } : { code: known, usage, wipe });
+        running.delete(id);
+      }
+    }
+  });
+  void child.ended.then(() => {
+    ready.reject(new CfnError('CFN_SANDBOX_LOST', 'the sandbox process ended'));
+    for (const { end } of running.values()) end(NOTHING_RAN);
+    running.clear();
+  });
+  const send = (message: AgentToSandbox, payload: Uint8Array = new Uint8Array(0)): Promise<void> => child.channel.send({ ...message }, payload);
+
+  const { limits, vars, models, poolSize } = start;
+  send({ op: 'start', limits, vars, models, poolSize }, start.bundle).catch(() => child.kill());
+  try {
+    await ready.promise;
+  } catch (error) {
+    child.kill();
+    throw error;
+  }
+  return {
+    pid: child.pid,
+    ended: child.ended,
+    kill: child.kill,
+    abort: (id) => void send({ op: 'abort', id }).catch(() => undefined),
+    async invoke(id, request, wallMs, onResponse) {
+      const { promise, resolve } = Promise.withResolvers<InvocationEnd>();
+      running.set(id, { end: resolve, onResponse });
+      await send({ op: 'invoke', id, wallMs }, request).catch(() => resolve(NOTHING_RAN));
+      return promise;
+    },
+  };
+}

@@ -1,0 +1,201 @@
+import { createHash } from 'node:crypto';
+import type ivm from 'isolated-vm';
+import { CfnError, HEAD_BYTES_MAX, isErrorCode, RESPONSE_BYTES_MAX, toCfnError, type ErrorCode } from '../../proto/index.ts';
+import type { SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
+import type { EngineLink } from './engine-link.ts';
+import type { ReadyIsolate } from './isolate.ts';
+import type { HostCalls } from './platform/host.ts';
+import { readLayout } from './tensor-layout.ts';
+
+export interface InvocationDeps {
+  readonly engines: readonly EngineLink[];
+  /** Names of each binding's inputs, in the order that the isolate counts them. */
+  readonly inputNames: readonly (readonly string[])[];
+  readonly limits: { readonly cpuMs: number; readonly wallMs: number };
+  /** Monotonic, in ms. */
+  readonly now: () => number;
+  readonly random: (length: number) => ArrayBuffer;
+  readonly respond: (bytes: Uint8Array, status: number | undefined) => Promise<void>;
+}
+
+/** A request under way in an isolate of its own. */
+export interface Invocation {
+  /** Settles after the wipe. */
+  readonly done: Promise<InvocationEnd>;
+  readonly isolate: ivm.Isolate;
+  /** Looks whether a limit was passed; called at short intervals. */
+  check(): void;
+  /** Ends it at once with this outcome; the first outcome counts. */
+  stop(code: ErrorCode): void;
+}
+export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & { readonly code?: string };
+
+const NS_PER_MS = 1e6;
+/** How long the wipe waits for engines that still hold tensors of this request, in ms. */
+const ENGINE_WAIT_MS = 2_000;
+/** How long the wipe waits after V8's memory limit ended an isolate, in ms. */
+const MEMORY_EXIT_MS = 20;
+/** How long a thread of V8 may take to leave an isolate that was disposed, in ms. */
+const EXIT_WAIT_MS = 5_000;
+/** Bytes of framing that a response may have beside head and content. */
+const FRAMING_BYTES_MAX = 1024 * 1024;
+
+/** Starts the handler. `request` (binary HTTP) is handed to the isolate: it is detached when this returns. */
+export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number, deps: InvocationDeps): Invocation {
+  const { isolate } = ready;
+  const started = deps.now();
+  const ended = Promise.withResolvers<ErrorCode | undefined>();
+  const timers = new Map<number, NodeJS.Timeout>();
+  const underway = new Set<Promise<void>>();
+  const leaving = new Set<Promise<void>>();
+  let over = false;
+  let cpuNs = 0n;
+  let responseBytes = 0;
+  let [engineMs, engineCalls, engineBytesOverwritten, sandboxBytesOverwritten] = [0, 0, 0, 0];
+
+  function wipe(bytes: Uint8Array): void {
+    bytes.fill(0);
+    sandboxBytesOverwritten += bytes.length;
+  }
+  function end(code: ErrorCode | undefined): void {
+    if (over) return;
+    over = true;
+    readCpu();
+    ended.resolve(code);
+  }
+  function readCpu(): void {
+    if (!isolate.isDisposed) cpuNs = isolate.cpuTime - ready.cpuBefore;
+  }
+  /** The isolate may have gone in the meantime. */
+  function send(...event: Parameters<ReadyIsolate['send']>): void {
+    if (!over && !isolate.isDisposed) ready.send(...event);
+  }
+
+  // What comes from the isolate is checked as if the function itself had sent it.
+  const calls: HostCalls = {
+    respond(bytes, status) {
+      if (!(bytes instanceof ArrayBuffer)) return;
+      const piece = new Uint8Array(bytes);
+      responseBytes += piece.length;
+      if (responseBytes > RESPONSE_BYTES_MAX + HEAD_BYTES_MAX + FRAMING_BYTES_MAX) end('CFN_LIMIT_RESPONSE');
+      if (over) return wipe(piece);
+      const sent = deps
+        .respond(piece, status >= 200 && status <= 599 ? status : undefined)
+        .catch(() => undefined)
+        .finally(() => {
+          wipe(piece);
+          leaving.delete(sent);
+        });
+      leaving.add(sent);
+    },
+    finish: (code) => end(code === '' ? undefined : isErrorCode(code) ? code : 'CFN_FUNCTION_THREW'),
+    run(id, binding, layout, bytes) {
+      if (!(bytes instanceof ArrayBuffer) || !Number.isSafeInteger(id)) return;
+      const payload = new Uint8Array(bytes);
+      const call = callEngine(id, binding, layout, payload)
+        .catch((error: unknown) => {
+          const { code, message } = toCfnError(error);
+          send('failed', id, code, message);
+        })
+        .finally(() => {
+          wipe(payload);
+          underway.delete(call);
+        });
+      underway.add(call);
+    },
+    startTimer(id, ms) {
+      if (over) return;
+      clearTimeout(timers.get(id));
+      timers.set(
+        id,
+        setTimeout(() => {
+          timers.delete(id);
+          send('timer', id);
+        }, ms),
+      );
+    },
+    stopTimer(id) {
+      clearTimeout(timers.get(id));
+      timers.delete(id);
+    },
+    digest(id, algorithm, bytes) {
+      if (!(bytes instanceof ArrayBuffer)) return;
+      const data = new Uint8Array(bytes);
+      try {
+        const digest = Uint8Array.from(createHash(algorithm.replace('-', '')).update(data).digest());
+        send('digested', id, digest.buffer);
+      } catch {
+        send('failed', id, 'CFN_INPUT_INVALID', 'the digest is not supported');
+      } finally {
+        wipe(data);
+      }
+    },
+    random: deps.random,
+  };
+
+  async function callEngine(id: number, binding: number, layout: readonly number[], payload: Uint8Array): Promise<void> {
+    const [engine, names] = [deps.engines[binding], deps.inputNames[binding]];
+    if (engine === undefined || names === undefined) throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
+    const tensors: TensorHeader[] = readLayout(layout, names, payload.length);
+    engineCalls += 1;
+    const result = await engine.run(tensors, payload);
+    engineMs += result.engineMs;
+    engineBytesOverwritten += result.bytesOverwritten;
+    if (over) wipe(result.payload);
+    else send('result', id, result.tensors, result.payload.buffer);
+  }
+
+  async function finish(): Promise<InvocationEnd> {
+    const code = await ended.promise;
+    const wallUsedMs = deps.now() - started;
+    for (const timer of timers.values()) clearTimeout(timer);
+    timers.clear();
+    const isolateDisposed = await disposeIsolate(isolate);
+    if (underway.size > 0) await within(Promise.allSettled([...underway]), ENGINE_WAIT_MS);
+    await Promise.allSettled([...leaving]);
+    const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
+    return { ...(code === undefined ? {} : { code }), usage, wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten } };
+  }
+
+  ready.connect(calls);
+  const done = finish();
+  ready.send('invoke', request);
+  return {
+    done,
+    isolate,
+    stop: end,
+    check() {
+      if (over) return;
+      // Nobody but V8's memory limit disposes an isolate under way.
+      if (isolate.isDisposed) return end('CFN_LIMIT_MEMORY');
+      readCpu();
+      if (Number(cpuNs) / NS_PER_MS > deps.limits.cpuMs) end('CFN_LIMIT_CPU');
+      else if (deps.now() - started > Math.min(wallMs, deps.limits.wallMs)) end('CFN_LIMIT_WALL');
+    },
+  };
+}
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), ms)));
+  const settled = await Promise.race([promise.then(() => true), late]);
+  clearTimeout(timer);
+  return settled;
+}
+
+/** Resolves when no thread is in the isolate any more: its memory is given back. */
+async function disposeIsolate(isolate: ivm.Isolate): Promise<boolean> {
+  // A task that waits behind whatever runs now; disposal drops it, which tells us that the thread has left.
+  // Where V8's memory limit has disposed it already, its thread unwinds by itself, unseen: a moment for that.
+  const left = isolate.isDisposed
+    ? sleep(MEMORY_EXIT_MS)
+    : isolate.getHeapStatistics().then(
+        () => undefined,
+        () => undefined,
+      );
+  if (!isolate.isDisposed) isolate.dispose();
+  const gone = await within(left, EXIT_WAIT_MS);
+  return gone && isolate.isDisposed;
+}

@@ -1,0 +1,18 @@
+import { Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
+import { buildPlatformSource } from './platform-source.ts';
+import { serveSandbox } from './serve.ts';
+
+/**
+ * The sandbox process: started by the agent as `node --no-node-snapshot main.ts` with an empty environment and a socket as fd 3, over which
+ * it serves one function version. It ends when the socket closes.
+ */
+serveSandbox({
+  socket: new Socket({ fd: 3, readable: true, writable: true }),
+  platform: buildPlatformSource(),
+  useSnapshot: !process.argv.includes('--no-isolate-snapshot'),
+  now: () => performance.now(),
+  residentBytes: () => process.memoryUsage.rss(),
+  // Not process.exit(): it waits for isolates, and a lost one never ends.
+  exit: () => void process.kill(process.pid, 'SIGKILL'),
+});

@@ -1,0 +1,102 @@
+import { dropStandIns } from './prelude.ts';
+import { decodeRequest } from '../../../proto/bhttp.ts';
+import { connectHost, host, takePending, type HostCalls, type HostEvent } from './host.ts';
+import { hostError, outcomeOf } from './host-error.ts';
+import { installGlobals, makePerformance, removeBlocking } from './install.ts';
+import { makeModel, type ModelShapes } from './model.ts';
+import { requestFrom } from './request.ts';
+import { isResponse } from './response.ts';
+import { sendResponse } from './respond.ts';
+import { fireTimer, holdTimers, startTimers } from './timers.ts';
+import { warmHandler, warmRequest } from './warm.ts';
+
+/** What the process passes when it readies an isolate, before there is a request. */
+export interface BootOptions {
+  readonly vars: Readonly<Record<string, string>>;
+  readonly models: readonly ModelShapes[];
+}
+type Handler = (request: unknown, env: unknown, ctx: unknown) => unknown;
+
+let env: Record<string, unknown> = {};
+let handle: Handler | undefined;
+
+async function invoke(request: ArrayBuffer): Promise<void> {
+  let code = '';
+  const waiting: Promise<unknown>[] = [];
+  const ctx = {
+    waitUntil(promise: unknown): void {
+      waiting.push(Promise.resolve(promise).then(undefined, () => undefined));
+    },
+  };
+  try {
+    startTimers();
+    const decoded = decodeRequest(new Uint8Array(request));
+    const response = await handle?.(requestFrom(decoded), env, ctx);
+    if (isResponse(response)) await sendResponse(response, decoded.method !== 'HEAD');
+    else code = 'CFN_FUNCTION_NO_RESPONSE';
+  } catch (error) {
+    code = outcomeOf(error);
+  }
+  // What a function promised to finish may promise more.
+  for (let settled = 0; code === '' && settled < waiting.length; settled++) await waiting[settled];
+  host().finish(code);
+}
+
+function onEvent(event: HostEvent): void {
+  switch (event[0]) {
+    case 'invoke':
+      void invoke(event[1]);
+      return;
+    case 'timer':
+      fireTimer(event[1]);
+      return;
+    case 'result':
+      takePending(event[1])?.resolve({ tensors: event[2], bytes: event[3] });
+      return;
+    case 'digested':
+      takePending(event[1])?.resolve(event[2]);
+      return;
+    case 'failed':
+      takePending(event[1])?.reject(hostError(event[2], event[3]));
+      return;
+    default:
+      event satisfies never;
+  }
+}
+
+/**
+ * Goes once through what every request goes through, so that V8 has compiled it before a real one comes: once while the snapshot
+ * is made, once in each isolate. Only code of ours runs, before the function's module is there.
+ */
+async function warmUp(): Promise<void> {
+  handle = warmHandler;
+  await invoke(warmRequest());
+  handle = undefined;
+  holdTimers();
+}
+const noHost = { respond: () => undefined, finish: () => undefined } as unknown as HostCalls;
+
+/** Runs in each isolate, before the function's module. Returns what the process calls afterwards. */
+function boot(calls: HostCalls, options: BootOptions): { onEvent(...event: HostEvent): void; useModule(namespace: { default?: unknown }): boolean; warmUp(): Promise<void> } {
+  connectHost(calls);
+  removeBlocking();
+  Object.defineProperty(globalThis, 'performance', { value: makePerformance(), writable: true, configurable: true, enumerable: false });
+  env = { ...options.vars };
+  options.models.forEach((model, index) => (env[model.binding] = makeModel(model, index)));
+  return {
+    onEvent: (...event) => onEvent(event),
+    warmUp,
+    useModule(namespace) {
+      const target = namespace.default as { fetch?: unknown } | null | undefined;
+      if (target === null || target === undefined || typeof target.fetch !== 'function') return false;
+      handle = (request, bindings, ctx) => (target.fetch as Handler).call(target, request, bindings, ctx);
+      return true;
+    },
+  };
+}
+
+installGlobals();
+connectHost(noHost);
+void warmUp(); // into the snapshot
+dropStandIns();
+Object.defineProperty(globalThis, '__boot', { value: boot, configurable: true });

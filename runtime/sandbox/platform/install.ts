@@ -1,0 +1,78 @@
+import { AbortController, AbortSignal } from './abort.ts';
+import { atob, btoa } from './base64.ts';
+import { Blob, File } from './blob.ts';
+import { crypto } from './crypto.ts';
+import { DOMException } from './dom-exception.ts';
+import { CustomEvent, Event, EventTarget } from './events.ts';
+import { Headers } from './headers.ts';
+import { Request } from './request.ts';
+import { Response } from './response.ts';
+import * as streams from './streams.ts';
+import { structuredClone } from './structured-clone.ts';
+import { Tensor } from './tensor.ts';
+import { clearInterval, clearTimeout, queueMicrotask, setInterval, setTimeout } from './timers.ts';
+import { URL, URLSearchParams } from './url.ts';
+import { TextDecoder, TextEncoder } from './utf8.ts';
+
+/** Output of functions goes nowhere: it could hold request data. */
+const console = Object.fromEntries(
+  ['assert', 'clear', 'count', 'countReset', 'debug', 'dir', 'dirxml', 'error', 'group', 'groupCollapsed', 'groupEnd', 'info', 'log', 'table', 'time', 'timeEnd', 'timeLog', 'trace', 'warn'].map(
+    (name) => [name, () => undefined],
+  ),
+);
+
+/** Whole milliseconds: a finer clock helps to measure other tenants. Never goes back. */
+export function makePerformance(): { readonly timeOrigin: number; now(): number } {
+  const timeOrigin = Date.now();
+  let latest = 0;
+  return { timeOrigin, now: () => (latest = Math.max(latest, Date.now() - timeOrigin)) };
+}
+
+async function fetch(): Promise<never> {
+  throw new TypeError('network access is not allowed');
+}
+
+export function installGlobals(): void {
+  const globals = {
+    AbortController,
+    AbortSignal,
+    atob,
+    Blob,
+    btoa,
+    clearInterval,
+    clearTimeout,
+    console,
+    crypto,
+    CustomEvent,
+    DOMException,
+    Event,
+    EventTarget,
+    fetch,
+    File,
+    Headers,
+    queueMicrotask,
+    Request,
+    Response,
+    self: globalThis,
+    setInterval,
+    setTimeout,
+    structuredClone,
+    Tensor,
+    TextDecoder,
+    TextEncoder,
+    URL,
+    URLSearchParams,
+    ...streams,
+  };
+  for (const [name, value] of Object.entries(globals)) {
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+  }
+}
+
+/** A blocked thread is one that no other invocation of the process can have. */
+export function removeBlocking(): void {
+  const wait = (): never => {
+    throw new TypeError('Atomics.wait cannot be called here');
+  };
+  Object.defineProperty(Atomics, 'wait', { value: wait, writable: true, configurable: true });
+}

@@ -1,0 +1,143 @@
+import { randomFillSync } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { CfnError, fromUtf8, toCfnError } from '../../proto/index.ts';
+import { openChannel, type Frame } from '../ipc/channel.ts';
+import type { AgentToSandbox, SandboxToAgent } from '../ipc/messages.ts';
+import { engineLink } from './engine-link.ts';
+import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
+import { isolatePool, type IsolatePool } from './isolate-pool.ts';
+import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
+
+export interface SandboxDeps {
+  readonly socket: Socket;
+  readonly platform: Promise<string>;
+  /** Without it the platform is evaluated in every isolate: slower, for engines that cannot make snapshots. */
+  readonly useSnapshot: boolean;
+  /** Monotonic, in ms. */
+  readonly now: () => number;
+  /** Resident memory of this process, in bytes. */
+  readonly residentBytes: () => number;
+  /** Ends the process at once. */
+  readonly exit: () => void;
+}
+
+type StartMessage = Extract<AgentToSandbox, { op: 'start' }>;
+type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
+
+/** How often limits are looked at while something runs, in ms. */
+const CHECK_MS = 4;
+/** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
+const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
+const RANDOM_BYTES_MAX = 65_536;
+
+function random(length: number): ArrayBuffer {
+  if (!Number.isInteger(length) || length < 0 || length > RANDOM_BYTES_MAX) throw new RangeError('too many random bytes at once');
+  return randomFillSync(new Uint8Array(length)).buffer;
+}
+
+/** Serves one function version to the agent at the other end of the socket. */
+export function serveSandbox({ socket, platform, useSnapshot, now, residentBytes, exit }: SandboxDeps): void {
+  const running = new Map<string, Invocation | 'starting' | 'aborted'>();
+  let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond'> }> | undefined;
+  let watch: NodeJS.Timeout | undefined;
+  let memoryBytes = 0;
+  let idleResidentBytes = 0;
+
+  const channel = openChannel(
+    socket,
+    (frame) => void onFrame(frame).catch(exit), // a frame that cannot be handled is a bug of the agent or of ours: fail closed
+    () => exit(),
+  );
+  const tell = (message: SandboxToAgent, payload?: Uint8Array): Promise<void> => channel.send({ ...message }, ...(payload === undefined ? [] : [payload]));
+
+  async function onFrame({ header, payload }: Frame): Promise<void> {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- from the agent, which holds more than this process does
+    const message = header as unknown as AgentToSandbox;
+    switch (message.op) {
+      case 'start':
+        if (served !== undefined) throw new CfnError('CFN_INTERNAL', 'started twice');
+        served = start(message, payload);
+        return served.then(
+          () => tell({ op: 'ready' }),
+          async (error: unknown) => {
+            const { code, message: text } = toCfnError(error);
+            await tell({ op: 'start-failed', code, message: text });
+          },
+        );
+      case 'invoke':
+        return run(message, payload);
+      case 'abort': {
+        const invocation = running.get(message.id);
+        if (invocation === 'starting') running.set(message.id, 'aborted');
+        else if (invocation !== 'aborted') invocation?.stop('CFN_ABORTED');
+        return;
+      }
+      default:
+        message satisfies never;
+        throw new CfnError('CFN_INTERNAL', 'unknown message');
+    }
+  }
+
+  async function start(message: StartMessage, bundle: Uint8Array): Promise<Awaited<NonNullable<typeof served>>> {
+    const { models, vars, limits } = message;
+    memoryBytes = limits.memoryMb * 1024 * 1024;
+    const source = await platform;
+    const recipe: IsolateRecipe = {
+      platform: source,
+      snapshot: useSnapshot ? makeSnapshot(source) : undefined,
+      bundle: fromUtf8(bundle, 'CFN_FUNCTION_INVALID'),
+      options: { vars, models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })) },
+      memoryMb: limits.memoryMb,
+      onCatastrophe: (isolate) => void endWithProcess(isolate),
+    };
+    const pool = isolatePool(message.poolSize, () => readyIsolate(recipe, random));
+    const first = await pool.take(); // proves the bundle, and compiles it for the others
+    first.isolate.dispose();
+    pool.refill();
+    const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
+    return { pool, deps: { engines: models.map(({ socketPath }) => engineLink(socketPath)), inputNames, limits, now, random } };
+  }
+
+  async function run({ id, wallMs }: InvokeMessage, request: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (served === undefined || running.has(id)) throw new CfnError('CFN_INTERNAL', 'invoked before start, or twice');
+    running.set(id, 'starting');
+    const { pool, deps } = await served;
+    const taken = pool.take();
+    const ready = taken instanceof Promise ? await taken : taken;
+    const invocation = invoke(ready, request.buffer, wallMs, {
+      ...deps,
+      respond: (bytes, status) => tell({ op: 'response', id, ...(status === undefined ? {} : { status }) }, bytes),
+    });
+    if (running.get(id) === 'aborted') invocation.stop('CFN_ABORTED');
+    running.set(id, invocation);
+    if (watch === undefined) {
+      idleResidentBytes = residentBytes();
+      watch = setInterval(checkAll, CHECK_MS);
+    }
+    const end = await invocation.done;
+    await tell({ op: 'done', id, ...end });
+    running.delete(id);
+    if (running.size === 0) watch = void clearInterval(watch);
+    if (!end.wipe.isolateDisposed) return exit(); // a thread is stuck in it: only the end of the process frees the memory
+    pool.refill();
+  }
+
+  function checkAll(): void {
+    // WebAssembly memories and growable buffers are outside what isolated-vm counts. Whose they are cannot be told; all that run
+    // here are invocations of one function.
+    const tooMuch = residentBytes() > idleResidentBytes + RESIDENT_SLACK_BYTES + running.size * 2 * memoryBytes;
+    if (tooMuch) for (const invocation of running.values()) if (typeof invocation === 'object') invocation.stop('CFN_LIMIT_MEMORY');
+    for (const invocation of running.values()) if (typeof invocation === 'object') invocation.check();
+  }
+
+  /** V8 cannot go on with this isolate, nor can it be disposed. Its invocation is told so; the others see the process end. */
+  async function endWithProcess(isolate: unknown): Promise<void> {
+    const usage = { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 };
+    const wipe = { isolateDisposed: false, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 };
+    for (const [id, invocation] of running) {
+      if (typeof invocation !== 'object' || invocation.isolate !== isolate) continue;
+      await tell({ op: 'done', id, code: 'CFN_LIMIT_MEMORY', usage, wipe }).catch(() => undefined);
+    }
+    exit();
+  }
+}

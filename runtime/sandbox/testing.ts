@@ -1,0 +1,170 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { encodeRequest } from '../../proto/bhttp.ts';
+import { createResponseDecoder } from '../../proto/bhttp-response.ts';
+import { concatBytes, utf8 } from '../../proto/index.ts';
+import { openChannel, type Frame } from '../ipc/channel.ts';
+import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
+
+/** The agent's side of a real sandbox process, for tests. */
+
+export interface Answer {
+  readonly status: number | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+  readonly frames: number;
+  readonly largestFrame: number;
+  readonly done: Extract<SandboxToAgent, { op: 'done' }>;
+}
+export interface Call {
+  readonly path?: string;
+  readonly method?: string;
+  readonly headers?: readonly (readonly [string, string])[];
+  readonly body?: string | Uint8Array;
+  readonly wallMs?: number;
+  readonly id?: string;
+}
+export interface TestSandbox {
+  readonly pid: number;
+  readonly first: Extract<SandboxToAgent, { op: 'ready' | 'start-failed' }>;
+  /** From spawn to the first message, in ms. */
+  readonly startMs: number;
+  readonly exited: Promise<void>;
+  call(call?: Call): Promise<Answer>;
+  raw(id: string, request: Uint8Array, wallMs?: number): Promise<Answer>;
+  abort(id: string): Promise<void>;
+  close(): Promise<void>;
+}
+export interface TestOptions {
+  readonly limits?: Partial<{ cpuMs: number; wallMs: number; memoryMb: number }>;
+  readonly vars?: Readonly<Record<string, string>>;
+  readonly models?: readonly { binding: string; socketPath: string; inputs: readonly TensorShape[]; outputs: readonly TensorShape[] }[];
+  readonly poolSize?: number;
+  readonly flags?: readonly string[];
+}
+
+export async function startTestSandbox(bundle: string, options: TestOptions = {}): Promise<TestSandbox> {
+  const began = performance.now();
+  const child = spawn(process.execPath, ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])], {
+    env: { GLIBC_TUNABLES: 'glibc.malloc.perturb=165:glibc.malloc.tcache_count=0' },
+    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+  });
+  const first = Promise.withResolvers<TestSandbox['first']>();
+  const waiting = new Map<string, { pieces: Uint8Array[]; status: number | undefined; resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
+
+  function onFrame({ header, payload }: Frame): void {
+    const message = header as unknown as SandboxToAgent;
+    if (message.op === 'ready' || message.op === 'start-failed') return first.resolve(message);
+    const call = waiting.get(message.id);
+    if (call === undefined) throw new Error(`a frame for unknown ${message.id}`);
+    if (message.op === 'response') {
+      call.pieces.push(payload);
+      call.status ??= message.status;
+      return;
+    }
+    waiting.delete(message.id);
+    call.resolve(readAnswer(call.pieces, call.status, message));
+  }
+  const exited = new Promise<void>((resolve) => child.on('exit', () => resolve()));
+  const channel = openChannel(child.stdio[3] as Socket, onFrame, () => {
+    const error = new Error('the sandbox process ended');
+    first.reject(error);
+    for (const call of waiting.values()) call.reject(error);
+  });
+  const start: AgentToSandbox = {
+    op: 'start',
+    limits: { cpuMs: 5_000, wallMs: 10_000, memoryMb: 64, ...options.limits },
+    vars: options.vars ?? {},
+    models: options.models ?? [],
+    poolSize: options.poolSize ?? 2,
+  };
+  await channel.send({ ...start }, utf8(bundle));
+  const message = await first.promise;
+  let ids = 0;
+
+  async function raw(id: string, request: Uint8Array, wallMs = 10_000): Promise<Answer> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    waiting.set(id, { pieces: [], status: undefined, resolve, reject });
+    await channel.send({ op: 'invoke', id, wallMs }, request);
+    return promise;
+  }
+  return {
+    pid: child.pid ?? -1,
+    first: message,
+    startMs: performance.now() - began,
+    exited,
+    raw,
+    call({ path = '/', method = 'GET', headers = [], body = '', wallMs, id = `call-${++ids}` } = {}) {
+      const bytes = typeof body === 'string' ? utf8(body) : body;
+      return raw(id, encodeRequest({ method, scheme: 'https', authority: 'gateway.example', path, headers, body: bytes }), wallMs);
+    },
+    abort: (id) => channel.send({ op: 'abort', id }),
+    async close() {
+      channel.close();
+      await exited;
+    },
+  };
+}
+
+function readAnswer(pieces: readonly Uint8Array[], status: number | undefined, done: Answer['done']): Answer {
+  const decoder = createResponseDecoder();
+  const events = pieces.flatMap((piece) => decoder.push(piece));
+  const head = events.find((event) => event.type === 'head');
+  const content = events.flatMap((event) => (event.type === 'content' ? [event.bytes] : []));
+  return {
+    status,
+    headers: Object.fromEntries(head?.headers ?? []),
+    body: new TextDecoder().decode(concatBytes(...content)),
+    frames: pieces.length,
+    largestFrame: Math.max(0, ...pieces.map((piece) => piece.length)),
+    done,
+  };
+}
+
+/** A working engine for one model that doubles float32 tensors: input `x`, output `y`. */
+export async function startDoublingEngine(): Promise<{ socketPath: string; calls: () => number; dropConnections: () => void; stall: (on: boolean) => void; close: () => void }> {
+  const dir = mkdtempSync(join(tmpdir(), 'cfn-engine-'));
+  const socketPath = join(dir, 'engine.sock');
+  const sockets = new Set<Socket>();
+  let [calls, stalled] = [0, false];
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    const channel = openChannel(
+      socket,
+      ({ header, payload }) => {
+        const { id, tensors } = header as unknown as SandboxToEngine;
+        calls += 1;
+        if (stalled) return;
+        const values = new Float32Array(payload.buffer);
+        if (values.includes(-1)) return void channel.send({ op: 'failed', id, code: 'CFN_MODEL_INPUT', message: 'the model refuses -1' });
+        const doubled = new Uint8Array(values.map((value) => value * 2).buffer);
+        const [x] = tensors;
+        void channel.send({ op: 'result', id, tensors: [{ ...x, name: 'y' }], engineMs: 1.5, bytesOverwritten: payload.length * 2 }, doubled);
+      },
+      () => sockets.delete(socket),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+  return {
+    socketPath,
+    calls: () => calls,
+    stall: (on) => (stalled = on),
+    dropConnections: () => sockets.forEach((socket) => socket.destroy()),
+    close() {
+      sockets.forEach((socket) => socket.destroy());
+      server.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Handler bodies by path, each `(request, env, ctx) => …`, as the source of one module. */
+export function moduleOf(handlers: Readonly<Record<string, string>>, top = ''): string {
+  const entries = Object.entries(handlers).map(([path, code]) => `${JSON.stringify(path)}: ${code}`);
+  return `${top}\nconst handlers = {${entries.join(',\n')}};
+export default { fetch(request, env, ctx) { return handlers[new URL(request.url).pathname](request, env, ctx); } };`;
+}

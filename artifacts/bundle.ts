@@ -77,8 +77,8 @@ async function bundleModule(projectDir: string, main: string): Promise<Uint8Arra
 /** A function has no Node: an import of it would build and then fail at the first call. */
 const refuseNodeModules: Plugin = {
   name: 'refuse-node-modules',
-  setup({ onResolve }) {
-    onResolve({ filter: /^node:/ }, ({ path }) => ({
+  setup(builder) {
+    builder.onResolve({ filter: /^node:/ }, ({ path }) => ({
       errors: [{ text: `"${path}" is not available: a function has the web platform only` }],
     }));
   },

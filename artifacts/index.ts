@@ -4,4 +4,4 @@ export type { BlobStore } from './blob-store.ts';
 export { folderBlobStore } from './folder-blob-store.ts';
 export { httpBlobStore } from './http-blob-store.ts';
 export { bundleFunction, readFunctionConfig, type FunctionBundle } from './bundle.ts';
-export { CONFIG_FILE, parseFunctionConfig, type FunctionConfig } from './function-config.ts';
+export { CONFIG_FILE, type FunctionConfig } from './function-config.ts';

@@ -7,7 +7,7 @@ import { CfnError, nameSchema } from '../proto/index.ts';
 import type { Context } from './context.ts';
 
 /** `.cfn/config.json`: where the services are and how to talk to them. It holds tokens: mode 0600. */
-export const settingsFileSchema = z
+const settingsFileSchema = z
   .strictObject({
     gateway: z.url(),
     token: z.string().min(1),

@@ -153,7 +153,9 @@ async function deployOnChange(
       for await (const { filename } of events) {
         if (!isSource(filename ?? '')) continue;
         clearTimeout(due);
-        due = setTimeout(() => (running = running.then(deploy)), SETTLE_MS);
+        due = setTimeout(() => {
+          running = running.then(deploy);
+        }, SETTLE_MS);
       }
     } catch (error) {
       if (!context.ended.aborted) throw error;

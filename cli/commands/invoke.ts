@@ -1,6 +1,6 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { confidentialFetch } from '../../client/index.ts';
 import {
   CfnError,
@@ -29,10 +29,11 @@ export function register(program: Command, cli: Cli): void {
     .argument('[path]', 'path and query that the function sees', '/')
     .option('-d, --data <text|@file|->', 'request body: text, a file, or - for stdin')
     .option('-X, --method <method>', 'GET without a body, POST with one')
-    .option('-H, --header <name: value>', 'header field, any number of times', (value: string, all: string[] = []) => [
-      ...all,
-      value,
-    ])
+    .addOption(
+      new Option('-H, --header <name: value>', 'header field, any number of times').argParser(
+        (value: string, all: string[] | undefined) => [...(all ?? []), value],
+      ),
+    )
     .option('--open', 'send it to the gateway in the open, where the function allows that')
     .option('--receipt-out <file>', 'write the receipt here, for `cfn receipt verify`')
     .option('--pin <version>', 'refuse any other version of the function')

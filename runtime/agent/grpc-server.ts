@@ -48,7 +48,8 @@ export async function serveWorker(
       return { version: signed.version };
     }),
     invoke: (call: ServerDuplexStream<InvokeRequest, InvokeResponse>) => {
-      deps.invoke(call).catch((error: unknown) => call.destroy(grpcError(error)));
+      // `destroy` would send no status.
+      deps.invoke(call).catch((error: unknown) => call.emit('error', grpcError(error)));
     },
   });
   const { privateKeyPem, certificatePem } = deps.keys.tls;

@@ -114,7 +114,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
         const now = deps.monotonicMs();
         engine.leases.set(state.lease, now + leaseMs);
         state.renewAt = now + leaseMs / 2;
-        const longest = Math.max(...engine.leases.values()) - now;
+        const longest = Math.floor(Math.max(...engine.leases.values()) - now);
         void engine.process.setLease(longest).catch(() => undefined);
       };
       const watch = async (): Promise<void> => {

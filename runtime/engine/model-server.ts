@@ -6,6 +6,7 @@ import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { EngineToSandbox, SandboxToEngine } from '../ipc/messages.ts';
 import type { Lease } from './lease.ts';
 import type { ModelSession } from './model-session.ts';
+import { withOwnReadBuffer } from './own-read-buffer.ts';
 import { isTensorType, readTensors, writeTensors, type ReadTensors } from './tensors.ts';
 
 /** Connections on one socket: a sandbox needs one. */
@@ -46,7 +47,7 @@ interface Run {
   readonly payload: Uint8Array<ArrayBuffer>;
 }
 interface Connection {
-  channel: Channel;
+  readonly channel: Channel;
   /** Runs that wait, run, or are being answered. */
   pending: number;
   open: boolean;
@@ -101,7 +102,8 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
     if (connection.open && connection.pending < RUNS_PER_CONNECTION) connection.channel.resume();
   }
 
-  function serve(socket: Socket, connections: Set<Connection>): void {
+  function serve(accepted: Socket, connections: Set<Connection>): void {
+    const socket = withOwnReadBuffer(accepted);
     const connection: Connection = { pending: 0, open: true, channel: openChannel(socket, onFrame, onClose) };
     connections.add(connection);
     function onFrame({ header, payload }: Frame): void {
@@ -133,7 +135,7 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
     async listen(path) {
       if (sockets.has(path) || sockets.size >= SOCKETS_MAX) throw new CfnError('CFN_ENGINE_FAILED', `the engine cannot listen on ${path} as well`);
       const connections = new Set<Connection>();
-      const server = createServer((socket) => serve(socket, connections));
+      const server = createServer({ pauseOnConnect: true }, (accepted) => serve(accepted, connections));
       server.maxConnections = CONNECTIONS_MAX;
       sockets.set(path, { server, connections });
       try {

@@ -1,3 +1,4 @@
+import { decodeWindows1252, WINDOWS_1252_LABELS } from './windows-1252.ts';
 const UTF8_LABELS = new Set(['unicode-1-1-utf-8', 'unicode11utf8', 'unicode20utf8', 'utf-8', 'utf8', 'x-unicode20utf8']);
 
 /** UTF-8 bytes of a string; a lone surrogate becomes U+FFFD. */
@@ -70,8 +71,9 @@ export class TextEncoder {
   }
 }
 
-/** The UTF-8 decoder of the Encoding Standard §8.1.1; ill-formed parts become U+FFFD, or an error when `fatal`. */
+/** UTF-8 (Encoding Standard §8.1.1; ill-formed parts become U+FFFD, or an error when `fatal`) and windows-1252. */
 export class TextDecoder {
+  readonly #windows1252: boolean;
   readonly #fatal: boolean;
   readonly #ignoreBom: boolean;
   #needed = 0;
@@ -85,12 +87,13 @@ export class TextDecoder {
     const name = String(label)
       .replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '')
       .toLowerCase();
-    if (!UTF8_LABELS.has(name)) throw new RangeError(`the encoding '${name}' is not supported`);
+    this.#windows1252 = WINDOWS_1252_LABELS.has(name);
+    if (!UTF8_LABELS.has(name) && !this.#windows1252) throw new RangeError(`the encoding '${name}' is not supported`);
     this.#fatal = Boolean(options?.fatal);
     this.#ignoreBom = Boolean(options?.ignoreBOM);
   }
   get encoding(): string {
-    return 'utf-8';
+    return this.#windows1252 ? 'windows-1252' : 'utf-8';
   }
   get fatal(): boolean {
     return this.#fatal;
@@ -103,6 +106,7 @@ export class TextDecoder {
   }
 
   decode(input?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView, options: { stream?: boolean } = {}): string {
+    if (this.#windows1252) return input === undefined ? '' : decodeWindows1252(bytesOf(input));
     const stream = Boolean(options?.stream);
     try {
       let text = this.#run(input === undefined ? new Uint8Array(0) : bytesOf(input));

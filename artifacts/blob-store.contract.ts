@@ -15,7 +15,9 @@ export async function readAll(pieces: AsyncIterable<Uint8Array>): Promise<Buffer
 }
 
 /** What every blob store does. `damage` changes a stored blob behind the store's back. */
-export function blobStoreContract(make: () => Promise<{ store: BlobStore; damage: (digest: string) => Promise<void> }>): void {
+export function blobStoreContract(
+  make: () => Promise<{ store: BlobStore; damage: (digest: string) => Promise<void> }>,
+): void {
   const bytes = randomBytes(2_500_000);
   const digest = digestOf(bytes);
 

@@ -21,7 +21,8 @@ export interface BlobStore {
 
 /** Refuses anything but 64 lower-case hexadecimal digits: a digest becomes a path and a URL. */
 export function checkDigest(digest: string): string {
-  if (!/^[0-9a-f]{64}$/.test(digest)) throw new CfnError('CFN_INPUT_INVALID', 'a blob digest is 64 lower-case hexadecimal digits');
+  if (!/^[0-9a-f]{64}$/.test(digest))
+    throw new CfnError('CFN_INPUT_INVALID', 'a blob digest is 64 lower-case hexadecimal digits');
   return digest;
 }
 

@@ -38,7 +38,9 @@ describe('folderBlobStore', () => {
     await store.put(digest, inPieces(bytes));
     await expect(store.put(digestOf(randomBytes(8)), inPieces(bytes))).rejects.toThrow();
     expect(await readdir(join(dir, 'incoming'))).toEqual([]);
-    const modes = [dir, join(dir, digest.slice(0, 2)), join(dir, digest.slice(0, 2), digest)].map(async (path) => (await stat(path)).mode & 0o777);
+    const modes = [dir, join(dir, digest.slice(0, 2)), join(dir, digest.slice(0, 2), digest)].map(
+      async (path) => (await stat(path)).mode & 0o777,
+    );
     expect(await Promise.all(modes)).toEqual([0o700, 0o700, 0o600]);
   });
 
@@ -46,7 +48,9 @@ describe('folderBlobStore', () => {
     const dir = await newFolder();
     await writeFile(dir, 'a file where the folder should be');
     const bytes = randomBytes(10);
-    await expect(folderBlobStore(dir).put(digestOf(bytes), inPieces(bytes))).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
+    await expect(folderBlobStore(dir).put(digestOf(bytes), inPieces(bytes))).rejects.toMatchObject({
+      code: 'CFN_STORE_FAILED',
+    });
     await expect(folderBlobStore(dir).has(digestOf(bytes))).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
   });
 });

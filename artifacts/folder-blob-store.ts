@@ -102,5 +102,9 @@ function isAbsent(cause: unknown): boolean {
 }
 
 function storeFailed(cause: unknown): CfnError {
-  return new CfnError('CFN_STORE_FAILED', `the blob folder failed: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`, { cause });
+  return new CfnError(
+    'CFN_STORE_FAILED',
+    `the blob folder failed: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`,
+    { cause },
+  );
 }

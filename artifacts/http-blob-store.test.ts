@@ -86,14 +86,22 @@ describe('httpBlobStore', () => {
       response.writeHead(200, { 'content-length': bytes.length });
       response.write(bytes.subarray(0, 1000), () => response.destroy());
     });
-    await expect(httpBlobStore({ url, token: TOKEN, fetch }).get(digest).then(readAll)).rejects.toMatchObject({ code: 'CFN_BLOB_UNREACHABLE' });
+    await expect(httpBlobStore({ url, token: TOKEN, fetch }).get(digest).then(readAll)).rejects.toMatchObject({
+      code: 'CFN_BLOB_UNREACHABLE',
+    });
   });
 
   test('follows no redirect, and takes no other status for an answer', async () => {
     const moved = await serve((_, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end());
-    await expect(httpBlobStore({ url: moved, token: TOKEN, fetch }).get(digest)).rejects.toMatchObject({ code: 'CFN_BLOB_UNREACHABLE' });
+    await expect(httpBlobStore({ url: moved, token: TOKEN, fetch }).get(digest)).rejects.toMatchObject({
+      code: 'CFN_BLOB_UNREACHABLE',
+    });
     const broken = await serve((_, response) => response.writeHead(500).end('<html>'));
-    await expect(httpBlobStore({ url: broken, token: TOKEN, fetch }).get(digest)).rejects.toMatchObject({ code: 'CFN_BLOB_UNREACHABLE' });
-    await expect(httpBlobStore({ url: broken, token: TOKEN, fetch }).has(digest)).rejects.toMatchObject({ code: 'CFN_BLOB_UNREACHABLE' });
+    await expect(httpBlobStore({ url: broken, token: TOKEN, fetch }).get(digest)).rejects.toMatchObject({
+      code: 'CFN_BLOB_UNREACHABLE',
+    });
+    await expect(httpBlobStore({ url: broken, token: TOKEN, fetch }).has(digest)).rejects.toMatchObject({
+      code: 'CFN_BLOB_UNREACHABLE',
+    });
   });
 });

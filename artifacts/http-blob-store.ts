@@ -17,11 +17,23 @@ export function httpBlobStore(options: {
   readonly fetch: typeof globalThis.fetch;
 }): BlobStore {
   const base = options.url.replace(/\/+$/, '');
-  const ask = async (digest: string, init: RequestInit & { duplex?: 'half' }, signal?: AbortSignal): Promise<Response> => {
-    const headers = { authorization: `Bearer ${options.token}`, ...(init.body ? { 'content-type': 'application/octet-stream' } : {}) };
+  const ask = async (
+    digest: string,
+    init: RequestInit & { duplex?: 'half' },
+    signal?: AbortSignal,
+  ): Promise<Response> => {
+    const headers = {
+      authorization: `Bearer ${options.token}`,
+      ...(init.body ? { 'content-type': 'application/octet-stream' } : {}),
+    };
     try {
       // A redirect would carry the token elsewhere.
-      return await options.fetch(`${base}/${checkDigest(digest)}`, { ...init, headers, redirect: 'error', ...(signal ? { signal } : {}) });
+      return await options.fetch(`${base}/${checkDigest(digest)}`, {
+        ...init,
+        headers,
+        redirect: 'error',
+        ...(signal ? { signal } : {}),
+      });
     } catch (cause) {
       throw cause instanceof CfnError ? cause : unreachable(base, cause);
     }
@@ -96,7 +108,8 @@ async function refusalOf(response: Response, digest: string): Promise<CfnError> 
   }
   if (response.status === 404) return blobNotFound(digest);
   if (response.status === 401) return new CfnError('CFN_TOKEN_INVALID', 'the blob store refuses the token');
-  if (response.status === 403) return new CfnError('CFN_TOKEN_SCOPE', 'the blob store does not allow this with the token');
+  if (response.status === 403)
+    return new CfnError('CFN_TOKEN_SCOPE', 'the blob store does not allow this with the token');
   return new CfnError('CFN_BLOB_UNREACHABLE', `the blob store answered ${response.status}`);
 }
 
@@ -111,5 +124,7 @@ async function readText(body: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 function unreachable(base: string, cause: unknown): CfnError {
-  return new CfnError('CFN_BLOB_UNREACHABLE', `no whole answer from the blob store at ${new URL(base).origin}`, { cause });
+  return new CfnError('CFN_BLOB_UNREACHABLE', `no whole answer from the blob store at ${new URL(base).origin}`, {
+    cause,
+  });
 }

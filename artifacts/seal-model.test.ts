@@ -56,13 +56,21 @@ describe('sealModel', () => {
       expect(stored.includes(marker)).toBe(false);
       expect(stored.includes(Buffer.from(sealed.dataKey))).toBe(false);
     }
-    expect(progress.at(-1)).toEqual({ path: 'weights.bin', step: 'storing', bytesDone: weights.length, bytesTotal: weights.length });
+    expect(progress.at(-1)).toEqual({
+      path: 'weights.bin',
+      step: 'storing',
+      bytesDone: weights.length,
+      bytesTotal: weights.length,
+    });
     expect(progress.some(({ path, step }) => path === 'model.onnx' && step === 'sealing')).toBe(true);
   });
 
   test('uses a fresh key and fresh prefixes each time', async () => {
     const store = folderBlobStore(join(dir, 'twice'));
-    const [a, b] = [await sealModel({ model: MODEL, files, kms, store }), await sealModel({ model: MODEL, files, kms, store })];
+    const [a, b] = [
+      await sealModel({ model: MODEL, files, kms, store }),
+      await sealModel({ model: MODEL, files, kms, store }),
+    ];
     expect(a.digest).not.toBe(b.digest);
     expect(Buffer.from(a.dataKey).equals(b.dataKey)).toBe(false);
   });
@@ -77,7 +85,9 @@ describe('sealModel', () => {
     ['a wrong KMS key', { kms: { ...kms, publicKey: 'short' } }],
   ])('refuses %s', async (_, wrong) => {
     const store = folderBlobStore(join(dir, 'refused'));
-    await expect(sealModel({ model: MODEL, files, kms, store, ...wrong })).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+    await expect(sealModel({ model: MODEL, files, kms, store, ...wrong })).rejects.toMatchObject({
+      code: 'CFN_INPUT_INVALID',
+    });
   });
 
   test('refuses a file that changes between its two passes, and stores nothing of it', async () => {
@@ -85,11 +95,16 @@ describe('sealModel', () => {
     const run = async (change: (source: string) => Promise<void>): Promise<void> => {
       await writeFile(source, randomBytes(1000));
       const inner = folderBlobStore(join(dir, 'moved'));
-      const store = { ...inner, put: async (...args: Parameters<typeof inner.put>) => change(source).then(() => inner.put(...args)) };
+      const store = {
+        ...inner,
+        put: async (...args: Parameters<typeof inner.put>) => change(source).then(() => inner.put(...args)),
+      };
       await sealModel({ model: MODEL, files: [{ path: 'model.onnx', source }], kms, store });
     };
     await expect(run((path) => appendFile(path, 'more'))).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
-    await expect(run((path) => writeFile(path, randomBytes(1000)))).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+    await expect(run((path) => writeFile(path, randomBytes(1000)))).rejects.toMatchObject({
+      code: 'CFN_INPUT_INVALID',
+    });
     expect((await readdir(join(dir, 'moved'), { recursive: true })).filter((name) => name.length > 60)).toEqual([]);
   });
 });

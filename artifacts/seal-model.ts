@@ -55,13 +55,20 @@ export async function sealModel(options: {
   const layouts = await planFiles(options.files);
   // Before hours of work, refuse what the manifest could not say.
   const unknown = '0'.repeat(64);
-  parsePlan({ model, kms, files: layouts.map(({ layout }) => ({ ...layout, plaintextDigest: unknown, ciphertextDigest: unknown })) });
+  parsePlan({
+    model,
+    kms,
+    files: layouts.map(({ layout }) => ({ ...layout, plaintextDigest: unknown, ciphertextDigest: unknown })),
+  });
 
   const dataKey = new Uint8Array(randomBytes(32));
   try {
     const files: ModelFile[] = [];
     for (const { layout, source } of layouts) {
-      const seal = (step: SealProgress['step'], onPlaintext?: (piece: Uint8Array) => void): AsyncGenerator<Uint8Array> =>
+      const seal = (
+        step: SealProgress['step'],
+        onPlaintext?: (piece: Uint8Array) => void,
+      ): AsyncGenerator<Uint8Array> =>
         sealFile({ dataKey, layout, model, source }, (piece, bytesDone) => {
           onPlaintext?.(piece);
           report({ path: layout.path, step, bytesDone, bytesTotal: layout.bytes });
@@ -81,7 +88,9 @@ export async function sealModel(options: {
   }
 }
 
-async function planFiles(files: readonly { path: string; source: string }[]): Promise<{ layout: SegmentLayout; source: string }[]> {
+async function planFiles(
+  files: readonly { path: string; source: string }[],
+): Promise<{ layout: SegmentLayout; source: string }[]> {
   const paths = new Set(files.map(({ path }) => path));
   if (paths.size !== files.length) throw new CfnError('CFN_INPUT_INVALID', 'two files of the model have the same path');
   if (!paths.has(MODEL_ENTRY)) throw new CfnError('CFN_INPUT_INVALID', `a model needs a file ${MODEL_ENTRY}`);
@@ -111,7 +120,12 @@ function parsePlan(plan: Pick<ModelPackage, 'model' | 'kms' | 'files'>): ModelPa
 }
 
 async function* sealFile(
-  file: { readonly dataKey: Uint8Array; readonly layout: SegmentLayout; readonly model: string; readonly source: string },
+  file: {
+    readonly dataKey: Uint8Array;
+    readonly layout: SegmentLayout;
+    readonly model: string;
+    readonly source: string;
+  },
   onPlaintext: (piece: Uint8Array, bytesDone: number) => void,
 ): AsyncGenerator<Uint8Array> {
   const sealer = segmentSealer(file.dataKey, file.layout, file.model);
@@ -141,15 +155,24 @@ async function* sealFile(
  * The store would refuse other bytes as altered; say what really happened. The ciphertext of the first pass never left
  * this process, so even then no nonce has two ciphertexts outside.
  */
-async function* refuseChange(sealed: AsyncIterable<Uint8Array>, digest: string, path: string): AsyncGenerator<Uint8Array> {
+async function* refuseChange(
+  sealed: AsyncIterable<Uint8Array>,
+  digest: string,
+  path: string,
+): AsyncGenerator<Uint8Array> {
   const hash = createHash('sha256');
   for await (const segment of sealed) {
     hash.update(segment);
     yield segment;
   }
-  if (hash.digest('hex') !== digest) throw new CfnError('CFN_INPUT_INVALID', `${path} changed while it was being sealed`);
+  if (hash.digest('hex') !== digest)
+    throw new CfnError('CFN_INPUT_INVALID', `${path} changed while it was being sealed`);
 }
 
 function unreadable(source: string, cause: unknown): CfnError {
-  return new CfnError('CFN_INPUT_INVALID', `cannot read ${source}: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`, { cause });
+  return new CfnError(
+    'CFN_INPUT_INVALID',
+    `cannot read ${source}: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`,
+    { cause },
+  );
 }

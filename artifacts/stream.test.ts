@@ -8,7 +8,10 @@ const MODEL = 'acme/text-detector@1';
 const ALTERED = expect.objectContaining({ code: 'CFN_ARTIFACT_ALTERED' });
 const key = randomBytes(32);
 
-function seal(plaintext: Uint8Array, options: { path?: string; model?: string; dataKey?: Uint8Array } = {}): { file: ModelFile; segments: Uint8Array[] } {
+function seal(
+  plaintext: Uint8Array,
+  options: { path?: string; model?: string; dataKey?: Uint8Array } = {},
+): { file: ModelFile; segments: Uint8Array[] } {
   const layout = {
     path: options.path ?? 'model.onnx',
     bytes: plaintext.length,
@@ -17,9 +20,11 @@ function seal(plaintext: Uint8Array, options: { path?: string; model?: string; d
   };
   const sealer = segmentSealer(options.dataKey ?? key, layout, options.model ?? MODEL);
   const segments: Uint8Array[] = [];
-  for (let at = 0; at < plaintext.length; at += 700_000) segments.push(...sealer.push(plaintext.subarray(at, at + 700_000)));
+  for (let at = 0; at < plaintext.length; at += 700_000)
+    segments.push(...sealer.push(plaintext.subarray(at, at + 700_000)));
   segments.push(sealer.end());
-  const digest = (bytes: readonly Uint8Array[]): string => createHash('sha256').update(Buffer.concat(bytes)).digest('hex');
+  const digest = (bytes: readonly Uint8Array[]): string =>
+    createHash('sha256').update(Buffer.concat(bytes)).digest('hex');
   return { file: { ...layout, plaintextDigest: digest([plaintext]), ciphertextDigest: digest(segments) }, segments };
 }
 

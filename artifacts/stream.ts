@@ -91,7 +91,10 @@ export function segmentOpener(dataKey: Uint8Array, file: ModelFile, model: strin
     try {
       return work();
     } catch (error) {
-      refusal = error instanceof CfnError ? error : new CfnError('CFN_ARTIFACT_ALTERED', `${file.path} does not open`, { cause: error });
+      refusal =
+        error instanceof CfnError
+          ? error
+          : new CfnError('CFN_ARTIFACT_ALTERED', `${file.path} does not open`, { cause: error });
       throw refusal;
     }
   };
@@ -106,7 +109,13 @@ export function segmentOpener(dataKey: Uint8Array, file: ModelFile, model: strin
       filled += take;
       at += take;
       if (filled < wanted) break;
-      const plaintext = openSegment(dataKey, file, model, index, whole ? ciphertext.subarray(at - take, at) : sealed.subarray(0, wanted));
+      const plaintext = openSegment(
+        dataKey,
+        file,
+        model,
+        index,
+        whole ? ciphertext.subarray(at - take, at) : sealed.subarray(0, wanted),
+      );
       hash.update(plaintext);
       out.push(plaintext);
       index += 1;
@@ -128,7 +137,8 @@ export function segmentOpener(dataKey: Uint8Array, file: ModelFile, model: strin
     end: () =>
       guarded(() => {
         if (index !== count || filled > 0) throw altered(file, `ends after ${index} of ${count} segments`);
-        if (hash.digest('hex') !== file.plaintextDigest) throw altered(file, 'the plaintext has another digest than the manifest names');
+        if (hash.digest('hex') !== file.plaintextDigest)
+          throw altered(file, 'the plaintext has another digest than the manifest names');
         refusal = altered(file, 'the file has been closed');
       }),
   };
@@ -142,8 +152,15 @@ export function segmentOpener(dataKey: Uint8Array, file: ModelFile, model: strin
  * @returns plaintext in memory of its own, which the caller overwrites
  * @throws {CfnError} `CFN_ARTIFACT_ALTERED`
  */
-export function openSegment(dataKey: Uint8Array, file: SegmentLayout, model: string, index: number, sealed: Uint8Array): Uint8Array {
-  if (!Number.isSafeInteger(index) || index < 0 || index >= segmentCount(file)) throw altered(file, `has no segment ${index}`);
+export function openSegment(
+  dataKey: Uint8Array,
+  file: SegmentLayout,
+  model: string,
+  index: number,
+  sealed: Uint8Array,
+): Uint8Array {
+  if (!Number.isSafeInteger(index) || index < 0 || index >= segmentCount(file))
+    throw altered(file, `has no segment ${index}`);
   if (sealed.length !== sealedBytes(file, index)) {
     throw altered(file, `segment ${index} has ${sealed.length} bytes, expected ${sealedBytes(file, index)}`);
   }
@@ -156,14 +173,17 @@ export function openSegment(dataKey: Uint8Array, file: SegmentLayout, model: str
     decipher.final(); // GCM gives all its output in update; this checks the tag
   } catch (cause) {
     plaintext.fill(0);
-    throw new CfnError('CFN_ARTIFACT_ALTERED', `${file.path}: segment ${index} is not authentic in this place`, { cause });
+    throw new CfnError('CFN_ARTIFACT_ALTERED', `${file.path}: segment ${index} is not authentic in this place`, {
+      cause,
+    });
   }
   return plaintext;
 }
 
 /** Number of segments; at least one. @throws {CfnError} `CFN_ARTIFACT_ALTERED` for a layout that we do not take */
 export function segmentCount(file: SegmentLayout): number {
-  if (file.segmentBytes > OPEN_SEGMENT_BYTES_MAX) throw altered(file, `segments of ${file.segmentBytes} bytes are over ${OPEN_SEGMENT_BYTES_MAX}`);
+  if (file.segmentBytes > OPEN_SEGMENT_BYTES_MAX)
+    throw altered(file, `segments of ${file.segmentBytes} bytes are over ${OPEN_SEGMENT_BYTES_MAX}`);
   return Math.max(1, Math.ceil(file.bytes / file.segmentBytes));
 }
 
@@ -189,7 +209,8 @@ function segmentAad(file: SegmentLayout, model: string): Uint8Array {
 }
 
 function checkedKey(key: Uint8Array): Uint8Array {
-  if (key.length !== KEY_BYTES) throw new CfnError('CFN_ARTIFACT_ALTERED', `the data key has ${key.length} bytes, expected ${KEY_BYTES}`);
+  if (key.length !== KEY_BYTES)
+    throw new CfnError('CFN_ARTIFACT_ALTERED', `the data key has ${key.length} bytes, expected ${KEY_BYTES}`);
   return key;
 }
 

@@ -10,8 +10,16 @@ import {
   type ModelPackage,
   type Sealed,
 } from '../../proto/index.ts';
+import { OVERWRITE_FREED } from '../agent/child-process.ts';
 import { openChannel, type Frame } from '../ipc/channel.ts';
-import type { AgentToEngine, EngineToAgent, EngineToSandbox, SandboxToEngine, TensorHeader, TensorType } from '../ipc/messages.ts';
+import type {
+  AgentToEngine,
+  EngineToAgent,
+  EngineToSandbox,
+  SandboxToEngine,
+  TensorHeader,
+  TensorType,
+} from '../ipc/messages.ts';
 
 /** What the tests of the engine share: the real process, sealed models, and the two who talk to it. */
 const CHALLENGE = 'c'.repeat(43);
@@ -24,7 +32,10 @@ export interface TestModel {
   readonly store: BlobStore;
 }
 
-export async function sealTestModel(dir: string, files: readonly { path: string; source: string }[]): Promise<TestModel> {
+export async function sealTestModel(
+  dir: string,
+  files: readonly { path: string; source: string }[],
+): Promise<TestModel> {
   const store = folderBlobStore(dir);
   const kms = { url: 'http://127.0.0.1:9000', publicKey: (await generateSealingKeyPair()).publicKey };
   const { manifestBytes, digest, dataKey } = await sealModel({ model: 'acme/test@1', files, kms, store });
@@ -45,7 +56,7 @@ export interface TestEngine {
 
 export function startTestEngine(flags: readonly string[] = ['--intra-op-threads', '1']): TestEngine {
   const child = spawn(process.execPath, [fileURLToPath(new URL('main.ts', import.meta.url)), ...flags], {
-    env: { MALLOC_PERTURB_: '165' },
+    env: { ...OVERWRITE_FREED },
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   });
   let exited = false;
@@ -56,7 +67,11 @@ export function startTestEngine(flags: readonly string[] = ['--intra-op-threads'
     });
   });
   const { next, onFrame } = mailbox<EngineToAgent>(ended.then((how) => new Error(`the engine ended with ${how}`)));
-  const channel = openChannel(child.stdio[3] as Socket, ({ header }) => onFrame(header as unknown as EngineToAgent), () => undefined);
+  const channel = openChannel(
+    child.stdio[3] as Socket,
+    ({ header }) => onFrame(header as unknown as EngineToAgent),
+    () => undefined,
+  );
   const send: TestEngine['send'] = (message, payload) => channel.send({ ...message }, ...(payload ? [payload] : []));
   return {
     pid: child.pid ?? -1,
@@ -84,12 +99,19 @@ export const wrapKey = (wrappingKey: string, model: TestModel, dataKey = model.d
   sealTo(wrappingKey, dataKey, wrappedKeyInfo(model.digest, CHALLENGE));
 
 /** hello and load. @returns `loaded` or `failed` */
-export async function loadModel(engine: TestEngine, model: TestModel, options: LoadOptions = {}): Promise<EngineToAgent> {
+export async function loadModel(
+  engine: TestEngine,
+  model: TestModel,
+  options: LoadOptions = {},
+): Promise<EngineToAgent> {
   const hello = await engine.ask({ op: 'hello' });
   if (hello.op !== 'hello') throw new Error(`unexpected ${hello.op}`);
   const wrappedKey = await (options.wrappedKey ?? ((key) => wrapKey(key, model)))(hello.wrappingKey);
   const digest = options.digest ?? model.digest;
-  await engine.send({ op: 'load', digest, wrappedKey, challenge: CHALLENGE, leaseMs: options.leaseMs ?? 60_000 }, model.bytes);
+  await engine.send(
+    { op: 'load', digest, wrappedKey, challenge: CHALLENGE, leaseMs: options.leaseMs ?? 60_000 },
+    model.bytes,
+  );
   for (const { path, ciphertextDigest } of model.package.files) {
     const pieces: Uint8Array[] = [];
     for await (const piece of await model.store.get(ciphertextDigest)) pieces.push(piece);
@@ -128,7 +150,11 @@ export async function connectSandbox(path: string): Promise<TestSandbox> {
   await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   const { next, onFrame } = mailbox<RunReply>(closed.then(() => new Error('the engine closed the connection')));
-  const channel = openChannel(socket, ({ header, payload }: Frame) => onFrame({ header: header as unknown as EngineToSandbox, payload }), () => resolve());
+  const channel = openChannel(
+    socket,
+    ({ header, payload }: Frame) => onFrame({ header: header as unknown as EngineToSandbox, payload }),
+    () => resolve(),
+  );
   let lastId = 0;
   return {
     raw: (header, payload) => channel.send({ ...header }, payload),
@@ -138,7 +164,12 @@ export async function connectSandbox(path: string): Promise<TestSandbox> {
     close: () => channel.close(),
     async run(tensors, outputs) {
       const views = tensors.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      const headers: TensorHeader[] = tensors.map(({ name, type, dims, data }) => ({ name, type, dims, bytes: data.byteLength }));
+      const headers: TensorHeader[] = tensors.map(({ name, type, dims, data }) => ({
+        name,
+        type,
+        dims,
+        bytes: data.byteLength,
+      }));
       await channel.send({ op: 'run', id: ++lastId, tensors: headers, ...(outputs ? { outputs } : {}) }, ...views);
       return next();
     },
@@ -170,11 +201,27 @@ function mailbox<T>(gone: Promise<Error>): { next: () => Promise<T>; onFrame: (m
 }
 
 /** Bytes of an ONNX model y = x + W over `length` float32, where W lies in another file. Field numbers: onnx.proto3. */
-export function addModel(length: number, external: readonly (readonly [key: string, value: string])[]): Uint8Array<ArrayBuffer> {
+export function addModel(
+  length: number,
+  external: readonly (readonly [key: string, value: string])[],
+): Uint8Array<ArrayBuffer> {
   const type = message(2, message(1, number(1, 1), message(2, message(1, number(1, length)))));
-  const weights = [number(1, length), number(2, 1), text(8, 'W'), ...external.map(([key, value]) => message(13, text(1, key), text(2, value))), number(14, 1)];
+  const weights = [
+    number(1, length),
+    number(2, 1),
+    text(8, 'W'),
+    ...external.map(([key, value]) => message(13, text(1, key), text(2, value))),
+    number(14, 1),
+  ];
   const node = message(1, text(1, 'x'), text(1, 'W'), text(2, 'y'), text(4, 'Add'));
-  const graph = message(7, node, text(2, 'add'), message(5, ...weights), message(11, text(1, 'x'), type), message(12, text(1, 'y'), type));
+  const graph = message(
+    7,
+    node,
+    text(2, 'add'),
+    message(5, ...weights),
+    message(11, text(1, 'x'), type),
+    message(12, text(1, 'y'), type),
+  );
   return new Uint8Array(Buffer.concat([number(1, 8), graph, message(8, text(1, ''), number(2, 17))]));
 }
 

@@ -12,26 +12,74 @@ const FAILED = expect.objectContaining({ code: 'CFN_ENGINE_FAILED' });
 const wrap = (field: number, body: Uint8Array): Buffer => {
   const head = [(field * 8 + 2) & 0x7f, (field * 8 + 2) >> 7];
   if (head[1] !== 0) head[0] = (head[0] ?? 0) | 0x80;
-  return Buffer.concat([Buffer.from(head[1] === 0 ? head.slice(0, 1) : head), Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]), body]);
+  return Buffer.concat([
+    Buffer.from(head[1] === 0 ? head.slice(0, 1) : head),
+    Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]),
+    body,
+  ]);
 };
 const strayTensor = wrap(13, Buffer.concat([wrap(1, Buffer.from('location')), wrap(2, Buffer.from('/etc/passwd'))]));
 
 describe('checkExternalData', () => {
   test('takes models without external data, and with data in the package', () => {
-    const silero = fileURLToPath(new URL('../../node_modules/@ricky0123/vad-web/dist/silero_vad_v5.onnx', import.meta.url));
+    const silero = fileURLToPath(
+      new URL('../../node_modules/@ricky0123/vad-web/dist/silero_vad_v5.onnx', import.meta.url),
+    );
     expect(() => checkExternalData(readFileSync(silero), files)).not.toThrow();
-    expect(() => checkExternalData(addModel(10, [['location', 'w.bin'], ['offset', '0'], ['length', '40']]), files)).not.toThrow();
+    expect(() =>
+      checkExternalData(
+        addModel(10, [
+          ['location', 'w.bin'],
+          ['offset', '0'],
+          ['length', '40'],
+        ]),
+        files,
+      ),
+    ).not.toThrow();
   });
 
   test.each<[string, [string, string][]]>([
     ['no location', []],
     ['a file that is not in the package', [['location', 'other.bin']]],
     ['a path', [['location', '../w.bin']]],
-    ['a memory address (ORT’s own mark)', [['location', '*/_ORT_MEM_ADDR_/*'], ['offset', '4096']]],
-    ['two locations', [['location', 'w.bin'], ['location', '/etc/passwd']]],
-    ['an end past the file', [['location', 'w.bin'], ['offset', '8'], ['length', '40']]],
-    ['a negative offset', [['location', 'w.bin'], ['offset', '-8'], ['length', '8']]],
-    ['an offset that is too large', [['location', 'w.bin'], ['offset', '9'.repeat(30)], ['length', '8']]],
+    [
+      'a memory address (ORT’s own mark)',
+      [
+        ['location', '*/_ORT_MEM_ADDR_/*'],
+        ['offset', '4096'],
+      ],
+    ],
+    [
+      'two locations',
+      [
+        ['location', 'w.bin'],
+        ['location', '/etc/passwd'],
+      ],
+    ],
+    [
+      'an end past the file',
+      [
+        ['location', 'w.bin'],
+        ['offset', '8'],
+        ['length', '40'],
+      ],
+    ],
+    [
+      'a negative offset',
+      [
+        ['location', 'w.bin'],
+        ['offset', '-8'],
+        ['length', '8'],
+      ],
+    ],
+    [
+      'an offset that is too large',
+      [
+        ['location', 'w.bin'],
+        ['offset', '9'.repeat(30)],
+        ['length', '8'],
+      ],
+    ],
   ])('refuses %s', (_, external) => {
     expect(() => checkExternalData(addModel(10, external), files)).toThrow(FAILED);
   });

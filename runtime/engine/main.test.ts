@@ -46,7 +46,10 @@ function start(): TestEngine {
   return engine;
 }
 let sockets = 0;
-async function serve(model: TestModel, options: LoadOptions = {}): Promise<{ engine: TestEngine; path: string; sandbox: TestSandbox }> {
+async function serve(
+  model: TestModel,
+  options: LoadOptions = {},
+): Promise<{ engine: TestEngine; path: string; sandbox: TestSandbox }> {
   const engine = start();
   expect(await loadModel(engine, model, options)).toMatchObject({ op: 'loaded' });
   const path = join(dir, `${++sockets}.sock`);
@@ -62,11 +65,20 @@ const sileroFeeds = (): TestTensor[] => [
 ];
 async function expected(source: string, feeds: readonly TestTensor[]): Promise<Record<string, number[]>> {
   const session = await InferenceSession.create(source, { intraOpNumThreads: 1 });
-  const entries = feeds.map(({ name, type, data, dims }) => [name, new Tensor(type as 'float32', data as Float32Array, dims)]);
+  const entries = feeds.map(({ name, type, data, dims }) => [
+    name,
+    new Tensor(type as 'float32', data as Float32Array, dims),
+  ]);
   const outputs = await session.run(Object.fromEntries(entries) as Record<string, Tensor>);
-  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, [...(tensor.data as Float32Array)]]));
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, tensor]) => [name, [...(tensor.data as Float32Array)]]),
+  );
 }
-async function results(sandbox: TestSandbox, feeds: readonly TestTensor[], outputs?: readonly string[]): Promise<Record<string, number[]>> {
+async function results(
+  sandbox: TestSandbox,
+  feeds: readonly TestTensor[],
+  outputs?: readonly string[],
+): Promise<Record<string, number[]>> {
   const { header, payload } = await sandbox.run(feeds, outputs);
   if (header.op !== 'result') throw new Error(`${header.code}: ${header.message}`);
   let at = 0;
@@ -91,7 +103,11 @@ describe('a loaded model', () => {
   test('with misaligned tensors: copies are made and overwritten too', async () => {
     const { sandbox } = await serve(silero);
     const feeds = sileroFeeds();
-    const odd: TestTensor[] = [{ name: 'input', type: 'float32', dims: [1, 513], data: noise(513) }, ...feeds.slice(2), ...feeds.slice(1, 2)];
+    const odd: TestTensor[] = [
+      { name: 'input', type: 'float32', dims: [1, 513], data: noise(513) },
+      ...feeds.slice(2),
+      ...feeds.slice(1, 2),
+    ];
     const { header } = await sandbox.run(odd);
     const payloadBytes = 513 * 4 + 8 + 1024;
     expect(header).toMatchObject({ op: 'result', bytesOverwritten: payloadBytes + 8 }); // sr lies at 2052
@@ -110,7 +126,14 @@ describe('a loaded model', () => {
 
   test('with external data that was encrypted beside it', async () => {
     const weights = noise(1000);
-    await writeFile(join(dir, 'add.onnx'), addModel(1000, [['location', 'w.bin'], ['offset', '0'], ['length', '4000']]));
+    await writeFile(
+      join(dir, 'add.onnx'),
+      addModel(1000, [
+        ['location', 'w.bin'],
+        ['offset', '0'],
+        ['length', '4000'],
+      ]),
+    );
     await writeFile(join(dir, 'add.bin'), new Uint8Array(weights.buffer));
     const model = await sealTestModel(join(dir, 'add'), [
       { path: 'w.bin', source: join(dir, 'add.bin') },
@@ -119,7 +142,7 @@ describe('a loaded model', () => {
     const { sandbox } = await serve(model);
     const ones = new Float32Array(1000).fill(1);
     const { y } = await results(sandbox, [{ name: 'x', type: 'float32', dims: [1000], data: ones }]);
-    expect(y).toEqual([...weights.map((weight) => weight + 1)]);
+    expect(y).toEqual(Array.from(weights.map((weight) => weight + 1)));
   });
 
   test('serves many calls of many connections on several sockets', async () => {
@@ -136,7 +159,10 @@ describe('a loaded model', () => {
     const { engine, sandbox, path } = await serve(silero);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     expect(await engine.ask({ op: 'listen', path })).toMatchObject({ op: 'failed', code: 'CFN_ENGINE_FAILED' });
-    expect(await engine.ask({ op: 'listen', path: '/nonexistent/x.sock' })).toMatchObject({ op: 'failed', code: 'CFN_ENGINE_FAILED' });
+    expect(await engine.ask({ op: 'listen', path: '/nonexistent/x.sock' })).toMatchObject({
+      op: 'failed',
+      code: 'CFN_ENGINE_FAILED',
+    });
     expect((await sandbox.run(sileroFeeds())).header.op).toBe('result');
     await engine.send({ op: 'unlisten', path });
     await sandbox.closed;
@@ -155,7 +181,11 @@ describe('a loaded model', () => {
     const { path, sandbox } = await serve(model);
     const deaf = await connectSandbox(path);
     const feeds: TestTensor[] = [{ name: 'x', type: 'float32', dims: [weights.length], data: noise(weights.length) }];
-    const header = { op: 'run' as const, id: 1, tensors: [{ name: 'x', type: 'float32' as const, dims: [weights.length], bytes: 4_000_000 }] };
+    const header = {
+      op: 'run' as const,
+      id: 1,
+      tensors: [{ name: 'x', type: 'float32' as const, dims: [weights.length], bytes: 4_000_000 }],
+    };
     deaf.pause();
     const sends = Array.from({ length: 6 }, () => deaf.raw(header, new Uint8Array(4_000_000)).catch(() => undefined));
     for (let i = 0; i < 3; i++) expect((await sandbox.run(feeds)).header.op).toBe('result');
@@ -186,9 +216,16 @@ describe('bad inputs get CFN_MODEL_INPUT, and the engine goes on', () => {
       expect((await sandbox.run(tensors)).header, name).toMatchObject({ op: 'failed', code: 'CFN_MODEL_INPUT' });
     }
     for (const outputs of [[], ['nothing'], ['output', 'output']]) {
-      expect((await sandbox.run(sileroFeeds(), outputs)).header).toMatchObject({ op: 'failed', code: 'CFN_MODEL_INPUT' });
+      expect((await sandbox.run(sileroFeeds(), outputs)).header).toMatchObject({
+        op: 'failed',
+        code: 'CFN_MODEL_INPUT',
+      });
     }
-    const header = (bytes: number) => ({ op: 'run', id: 7, tensors: [{ name: 'input', type: 'float32', dims: [1, 512], bytes }] });
+    const header = (bytes: number) => ({
+      op: 'run',
+      id: 7,
+      tensors: [{ name: 'input', type: 'float32', dims: [1, 512], bytes }],
+    });
     await sandbox.raw(header(2048), new Uint8Array(2047));
     expect((await sandbox.next()).header).toMatchObject({ op: 'failed', id: 7, code: 'CFN_MODEL_INPUT' });
     await sandbox.raw({ ...header(2048), more: true } as { op: string }, new Uint8Array(2048));
@@ -200,7 +237,11 @@ describe('bad inputs get CFN_MODEL_INPUT, and the engine goes on', () => {
     const { sandbox } = await serve(silero);
     // Batches of input and state disagree: only the model knows.
     const { header } = await sandbox.run([{ ...input, dims: [2, 256] }, { ...state, dims: [2, 1, 128] }, sr]);
-    expect(header).toMatchObject({ op: 'failed', code: 'CFN_ENGINE_FAILED', message: 'the model failed on these inputs' });
+    expect(header).toMatchObject({
+      op: 'failed',
+      code: 'CFN_ENGINE_FAILED',
+      message: 'the model failed on these inputs',
+    });
     expect((await sandbox.run(sileroFeeds())).header.op).toBe('result');
   });
 
@@ -229,7 +270,8 @@ describe('loads nothing, and ends', () => {
     'a flipped bit': (bytes) => (bytes.writeUInt8((bytes[1_500_000] ?? 0) ^ 4, 1_500_000), bytes),
     'a cut at a segment': (bytes) => bytes.subarray(0, 2 * SEALED),
     'a cut by one byte': (bytes) => bytes.subarray(0, -1),
-    'reordered segments': (bytes) => Buffer.concat([bytes.subarray(SEALED, 2 * SEALED), bytes.subarray(0, SEALED), bytes.subarray(2 * SEALED)]),
+    'reordered segments': (bytes) =>
+      Buffer.concat([bytes.subarray(SEALED, 2 * SEALED), bytes.subarray(0, SEALED), bytes.subarray(2 * SEALED)]),
     'a duplicated segment': (bytes) => Buffer.concat([bytes.subarray(0, SEALED), bytes]),
     'extra bytes': (bytes) => Buffer.concat([bytes, Buffer.alloc(1)]),
     'no bytes': () => Buffer.alloc(0),
@@ -257,7 +299,11 @@ describe('loads nothing, and ends', () => {
     const models = [
       new TextEncoder().encode('not a model'),
       addModel(1000, [['location', `..${join(dir, 'stray.bin')}`]]),
-      addModel(1000, [['location', 'stray.bin'], ['offset', '0'], ['length', '4000']]),
+      addModel(1000, [
+        ['location', 'stray.bin'],
+        ['offset', '0'],
+        ['length', '4000'],
+      ]),
     ];
     for (const [i, bytes] of models.entries()) {
       await writeFile(join(dir, 'bad.onnx'), bytes);
@@ -269,7 +315,12 @@ describe('loads nothing, and ends', () => {
   test('messages out of turn', async () => {
     const listen = { op: 'listen', path: join(dir, 'early.sock') } as const;
     const lease = { op: 'lease', leaseMs: 1000 } as const;
-    for (const message of [listen, lease, { op: 'ciphertext', path: 'model.onnx', end: true } as const, { op: 'unknown' } as never]) {
+    for (const message of [
+      listen,
+      lease,
+      { op: 'ciphertext', path: 'model.onnx', end: true } as const,
+      { op: 'unknown' } as never,
+    ]) {
       const engine = start();
       expect(await engine.ask(message)).toMatchObject({ op: 'failed', code: 'CFN_ENGINE_FAILED' });
       expect(await engine.ended).toBe(1);
@@ -299,7 +350,9 @@ describe('lease', () => {
     const detector = await sealTestModel(join(dir, 'detector-lease'), [{ path: 'model.onnx', source: DETECTOR }]);
     const { engine, sandbox } = await serve(detector, { leaseMs: 60_000 });
     const size = 2560; // several seconds on one thread
-    const run = sandbox.run([{ name: 'x', type: 'float32', dims: [1, 3, size, size], data: new Float32Array(3 * size * size) }]);
+    const run = sandbox.run([
+      { name: 'x', type: 'float32', dims: [1, 3, size, size], data: new Float32Array(3 * size * size) },
+    ]);
     run.catch(() => undefined);
     await engine.send({ op: 'lease', leaseMs: 1000 });
     const begun = performance.now();

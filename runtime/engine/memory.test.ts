@@ -4,7 +4,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { addModel, connectSandbox, loadModel, sealTestModel, startTestEngine, type TestEngine, type TestModel } from './engine.harness.ts';
+import {
+  addModel,
+  connectSandbox,
+  loadModel,
+  sealTestModel,
+  startTestEngine,
+  type TestEngine,
+  type TestModel,
+} from './engine.harness.ts';
 
 /** Counts where `needle` lies in the writable memory of a process, through /proc/PID/mem (proc(5)). */
 function countInMemory(pid: number, needle: Uint8Array): number {

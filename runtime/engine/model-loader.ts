@@ -37,14 +37,19 @@ export function modelLoader(modelPackage: ModelPackage, dataKey: Uint8Array): Mo
 
   const openNext = (path: string): OpenFile => {
     const file = waiting.shift();
-    if (file?.path !== path) throw new CfnError('CFN_ARTIFACT_ALTERED', `ciphertext of ${path} came where ${file?.path ?? 'nothing'} was expected`);
+    if (file?.path !== path)
+      throw new CfnError(
+        'CFN_ARTIFACT_ALTERED',
+        `ciphertext of ${path} came where ${file?.path ?? 'nothing'} was expected`,
+      );
     return { file, opener: segmentOpener(dataKey, file, modelPackage.model), plaintext: allocate(file), filled: 0 };
   };
   return {
     push(path, ciphertext, end) {
       current ??= openNext(path);
       const { file, opener, plaintext } = current;
-      if (file.path !== path) throw new CfnError('CFN_ARTIFACT_ALTERED', `ciphertext of ${path} came where ${file.path} was expected`);
+      if (file.path !== path)
+        throw new CfnError('CFN_ARTIFACT_ALTERED', `ciphertext of ${path} came where ${file.path} was expected`);
       for (const segment of opener.push(ciphertext)) {
         plaintext.set(segment, current.filled);
         current.filled += segment.length;

@@ -6,7 +6,6 @@ import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { EngineToSandbox, SandboxToEngine } from '../ipc/messages.ts';
 import type { Lease } from './lease.ts';
 import type { ModelSession } from './model-session.ts';
-import { withOwnReadBuffer } from './own-read-buffer.ts';
 import { isTensorType, readTensors, writeTensors, type ReadTensors } from './tensors.ts';
 
 /** Connections on one socket: a sandbox needs one. */
@@ -23,7 +22,9 @@ const runSchema = z.strictObject({
     .array(
       z.strictObject({
         name: z.string().max(1024),
-        type: z.custom<SandboxToEngine['tensors'][number]['type']>((type) => typeof type === 'string' && isTensorType(type)),
+        type: z.custom<SandboxToEngine['tensors'][number]['type']>(
+          (type) => typeof type === 'string' && isTensorType(type),
+        ),
         dims: z.array(z.int().nonnegative()).max(64),
         bytes: z.int().nonnegative().max(IPC_PAYLOAD_BYTES_MAX),
       }),
@@ -54,7 +55,10 @@ interface Connection {
 }
 
 /** Runs what sandboxes ask for, first come first served: ORT runs on this thread, one run at a time. */
-export function modelServer(session: ModelSession, deps: { readonly lease: Lease; readonly monotonicNs: () => bigint }): ModelServer {
+export function modelServer(
+  session: ModelSession,
+  deps: { readonly lease: Lease; readonly monotonicNs: () => bigint },
+): ModelServer {
   const queue: Run[] = [];
   let running = false;
 
@@ -83,7 +87,13 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
       const written = writeTensors(result, names);
       outputs = written.bytes;
       checkSize(outputs);
-      reply = { op: 'result', id: run.id, tensors: written.headers, engineMs, bytesOverwritten: wipe([run.payload, ...inputs.copies]) };
+      reply = {
+        op: 'result',
+        id: run.id,
+        tensors: written.headers,
+        engineMs,
+        bytesOverwritten: wipe([run.payload, ...inputs.copies]),
+      };
     } catch (error) {
       wipe([run.payload, ...(inputs?.copies ?? []), ...outputs]);
       outputs = [];
@@ -102,8 +112,7 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
     if (connection.open && connection.pending < RUNS_PER_CONNECTION) connection.channel.resume();
   }
 
-  function serve(accepted: Socket, connections: Set<Connection>): void {
-    const socket = withOwnReadBuffer(accepted);
+  function serve(socket: Socket, connections: Set<Connection>): void {
     const connection: Connection = { pending: 0, open: true, channel: openChannel(socket, onFrame, onClose) };
     connections.add(connection);
     function onFrame({ header, payload }: Frame): void {
@@ -133,9 +142,10 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
   };
   return {
     async listen(path) {
-      if (sockets.has(path) || sockets.size >= SOCKETS_MAX) throw new CfnError('CFN_ENGINE_FAILED', `the engine cannot listen on ${path} as well`);
+      if (sockets.has(path) || sockets.size >= SOCKETS_MAX)
+        throw new CfnError('CFN_ENGINE_FAILED', `the engine cannot listen on ${path} as well`);
       const connections = new Set<Connection>();
-      const server = createServer({ pauseOnConnect: true }, (accepted) => serve(accepted, connections));
+      const server = createServer((socket) => serve(socket, connections));
       server.maxConnections = CONNECTIONS_MAX;
       sockets.set(path, { server, connections });
       try {
@@ -143,7 +153,10 @@ export function modelServer(session: ModelSession, deps: { readonly lease: Lease
         await chmod(path, 0o600);
       } catch (cause) {
         unlisten(path);
-        throw new CfnError('CFN_ENGINE_FAILED', `the engine cannot listen on ${path}: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`);
+        throw new CfnError(
+          'CFN_ENGINE_FAILED',
+          `the engine cannot listen on ${path}: ${(cause as NodeJS.ErrnoException).code ?? 'unknown'}`,
+        );
       }
     },
     unlisten,
@@ -159,20 +172,25 @@ function parseRun(header: Frame['header']): SandboxToEngine {
     const { outputs, ...run } = parsed.data;
     return outputs === undefined ? run : { ...run, outputs };
   }
-  throw new CfnError('CFN_MODEL_INPUT', `the call is malformed at ${parsed.error.issues[0]?.path.join('.') ?? 'its head'}`);
+  throw new CfnError(
+    'CFN_MODEL_INPUT',
+    `the call is malformed at ${parsed.error.issues[0]?.path.join('.') ?? 'its head'}`,
+  );
 }
 
 function outputNames(session: ModelSession, wanted: readonly string[] | undefined): readonly string[] {
   const known = session.outputs.map(({ name }) => name);
   if (wanted === undefined) return known;
-  const fits = wanted.length > 0 && new Set(wanted).size === wanted.length && wanted.every((name) => known.includes(name));
+  const fits =
+    wanted.length > 0 && new Set(wanted).size === wanted.length && wanted.every((name) => known.includes(name));
   if (!fits) throw new CfnError('CFN_MODEL_INPUT', `outputs asked for are some of ${known.join(', ')}, each once`);
   return wanted;
 }
 
 function checkSize(outputs: readonly Uint8Array[]): void {
   const total = outputs.reduce((sum, { length }) => sum + length, 0);
-  if (total > IPC_PAYLOAD_BYTES_MAX) throw new CfnError('CFN_ENGINE_FAILED', `the outputs have ${total} bytes, over ${IPC_PAYLOAD_BYTES_MAX}`);
+  if (total > IPC_PAYLOAD_BYTES_MAX)
+    throw new CfnError('CFN_ENGINE_FAILED', `the outputs have ${total} bytes, over ${IPC_PAYLOAD_BYTES_MAX}`);
 }
 
 /** Overwrites with zeros. @returns bytes overwritten */

@@ -25,7 +25,10 @@ export interface ModelSession {
  *
  * @throws {CfnError} `CFN_ENGINE_FAILED` when it is no model that we can run
  */
-export async function createModelSession(files: ModelFiles, options: { readonly intraOpThreads: number }): Promise<ModelSession> {
+export async function createModelSession(
+  files: ModelFiles,
+  options: { readonly intraOpThreads: number },
+): Promise<ModelSession> {
   const entry = files.get(MODEL_ENTRY);
   if (entry === undefined) throw new CfnError('CFN_ENGINE_FAILED', `the model has no ${MODEL_ENTRY}`);
   checkExternalData(entry, files);

@@ -108,15 +108,11 @@ export function runEngine(deps: {
         const { loader, lease } = stage;
         const files = loader.push(message.path, payload, message.end);
         if (files === undefined) return;
-        try {
-          const session = await createModelSession(files, deps);
-          lease.check();
-          stage = { at: 'serving', server: modelServer(session, { lease, monotonicNs: deps.monotonicNs }), lease };
-          await send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
-        } finally {
-          loader.wipe(); // the session has copies of its own
-        }
-        return;
+        // Overwritten before anybody hears of the model: the session has copies of its own.
+        const session = await createModelSession(files, deps).finally(() => loader.wipe());
+        lease.check();
+        stage = { at: 'serving', server: modelServer(session, { lease, monotonicNs: deps.monotonicNs }), lease };
+        return send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
       }
       case 'listen':
         if (stage.at !== 'serving') throw outOfTurn(message.op);

@@ -40,7 +40,11 @@ export interface ReadTensors {
  * @throws {CfnError} `CFN_MODEL_INPUT` unless there is exactly one tensor for each input, of its type and shape, and the
  *   payload is as long as they say
  */
-export function readTensors(payload: Uint8Array<ArrayBuffer>, headers: readonly TensorHeader[], inputs: readonly TensorShape[]): ReadTensors {
+export function readTensors(
+  payload: Uint8Array<ArrayBuffer>,
+  headers: readonly TensorHeader[],
+  inputs: readonly TensorShape[],
+): ReadTensors {
   const total = headers.reduce((sum, { bytes }) => sum + bytes, 0);
   if (total !== payload.length) throw refused(`the tensors say ${total} bytes, and ${payload.length} came`);
   const missing = new Map(inputs.map((input) => [input.name, input]));
@@ -49,7 +53,8 @@ export function readTensors(payload: Uint8Array<ArrayBuffer>, headers: readonly 
   let at = payload.byteOffset;
   for (const [i, header] of headers.entries()) {
     const input = missing.get(header.name);
-    if (input === undefined) throw refused(`tensor ${i} is for no input of the model, or for one that has a tensor already`);
+    if (input === undefined)
+      throw refused(`tensor ${i} is for no input of the model, or for one that has a tensor already`);
     missing.delete(header.name);
     checkShape(header, input);
     const element = ELEMENTS[header.type];
@@ -62,7 +67,8 @@ export function readTensors(payload: Uint8Array<ArrayBuffer>, headers: readonly 
     }
     const data = element.view(memory, offset, length);
     // Anything else in a C++ bool is undefined behaviour in ORT's kernels.
-    if (header.type === 'bool' && (data as Uint8Array).some((value) => value > 1)) throw refused(`input ${input.name} is bool: bytes are 0 or 1`);
+    if (header.type === 'bool' && (data as Uint8Array).some((value) => value > 1))
+      throw refused(`input ${input.name} is bool: bytes are 0 or 1`);
     // ORT's overloads ask for a literal type; ELEMENTS pairs the two.
     feeds.set(input.name, new Tensor(header.type as 'uint8', data as Uint8Array, header.dims));
     at += header.bytes;
@@ -76,8 +82,13 @@ function checkShape({ type, dims, bytes }: TensorHeader, input: TensorShape): vo
   if (type !== input.type) throw refused(`input ${input.name} is ${input.type}, and ${type} came`);
   const said = `[${dims.join(', ')}]`;
   if (input.dims.length > 0) {
-    const fits = dims.length === input.dims.length && input.dims.every((dim, i) => typeof dim === 'string' || dim === -1 || dim === dims[i]);
-    if (!fits) throw refused(`input ${input.name} has shape [${input.dims.map((dim) => (dim === '' ? '?' : dim)).join(', ')}], and ${said} came`);
+    const fits =
+      dims.length === input.dims.length &&
+      input.dims.every((dim, i) => typeof dim === 'string' || dim === -1 || dim === dims[i]);
+    if (!fits)
+      throw refused(
+        `input ${input.name} has shape [${input.dims.map((dim) => (dim === '' ? '?' : dim)).join(', ')}], and ${said} came`,
+      );
   }
   const elements = dims.reduce((product, dim) => product * dim, 1);
   if (!Number.isSafeInteger(elements) || elements * ELEMENTS[type].bytes !== bytes) {
@@ -86,7 +97,10 @@ function checkShape({ type, dims, bytes }: TensorHeader, input: TensorShape): vo
 }
 
 /** Headers and bytes of what ORT gave; the bytes are views, which the caller overwrites. */
-export function writeTensors(outputs: Readonly<Record<string, Tensor>>, names: readonly string[]): { headers: TensorHeader[]; bytes: Uint8Array[] } {
+export function writeTensors(
+  outputs: Readonly<Record<string, Tensor>>,
+  names: readonly string[],
+): { headers: TensorHeader[]; bytes: Uint8Array[] } {
   const headers: TensorHeader[] = [];
   const bytes: Uint8Array[] = [];
   for (const name of names) {

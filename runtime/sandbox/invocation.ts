@@ -11,7 +11,7 @@ export interface InvocationDeps {
   readonly engines: readonly EngineLink[];
   /** Names of each binding's inputs, in the order that the isolate counts them. */
   readonly inputNames: readonly (readonly string[])[];
-  readonly limits: { readonly cpuMs: number; readonly wallMs: number };
+  readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
   /** Monotonic, in ms. */
   readonly now: () => number;
   readonly random: (length: number) => ArrayBuffer;
@@ -28,11 +28,13 @@ export interface Invocation {
   /** Ends it at once with this outcome; the first outcome counts. */
   stop(code: ErrorCode): void;
 }
-export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & { readonly code?: string };
+export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & { readonly code?: string; readonly heapBytes: number };
 
 const NS_PER_MS = 1e6;
 /** How long the wipe waits for engines that still hold tensors of this request, in ms. */
 const ENGINE_WAIT_MS = 2_000;
+/** How long an isolate may take to become idle after its outcome, in ms. */
+const IDLE_WAIT_MS = 2;
 /** How long the wipe waits after V8's memory limit ended an isolate, in ms. */
 const MEMORY_EXIT_MS = 20;
 /** How long a thread of V8 may take to leave an isolate that was disposed, in ms. */
@@ -150,11 +152,11 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     const wallUsedMs = deps.now() - started;
     for (const timer of timers.values()) clearTimeout(timer);
     timers.clear();
-    const isolateDisposed = await disposeIsolate(isolate);
+    const { isolateDisposed, heapBytes } = await disposeIsolate(isolate, deps.limits.memoryMb);
     if (underway.size > 0) await within(Promise.allSettled([...underway]), ENGINE_WAIT_MS);
     await Promise.allSettled([...leaving]);
     const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
-    return { ...(code === undefined ? {} : { code }), usage, wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten } };
+    return { ...(code === undefined ? {} : { code }), heapBytes, usage, wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten } };
   }
 
   ready.connect(calls);
@@ -186,16 +188,18 @@ async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
 }
 
 /** Resolves when no thread is in the isolate any more: its memory is given back. */
-async function disposeIsolate(isolate: ivm.Isolate): Promise<boolean> {
-  // A task that waits behind whatever runs now; disposal drops it, which tells us that the thread has left.
-  // Where V8's memory limit has disposed it already, its thread unwinds by itself, unseen: a moment for that.
+async function disposeIsolate(isolate: ivm.Isolate, memoryMb: number): Promise<{ isolateDisposed: boolean; heapBytes: number }> {
+  let heapBytes = memoryMb * 1024 * 1024;
+  // A task that waits behind whatever runs now; disposal drops it, which tells us that the thread has left. An isolate that has
+  // nothing to do answers it. Where V8's memory limit has disposed it already, its thread unwinds unseen: a moment for that.
   const left = isolate.isDisposed
     ? sleep(MEMORY_EXIT_MS)
     : isolate.getHeapStatistics().then(
-        () => undefined,
+        (heap) => void (heapBytes = heap.total_heap_size),
         () => undefined,
       );
-  if (!isolate.isDisposed) isolate.dispose();
+  if (!(await within(left, IDLE_WAIT_MS)) && !isolate.isDisposed) isolate.dispose();
   const gone = await within(left, EXIT_WAIT_MS);
-  return gone && isolate.isDisposed;
+  if (!isolate.isDisposed) isolate.dispose();
+  return { isolateDisposed: gone && isolate.isDisposed, heapBytes };
 }

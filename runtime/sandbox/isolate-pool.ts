@@ -4,34 +4,49 @@ import type { ReadyIsolate } from './isolate.ts';
 export interface IsolatePool {
   /** One that is ready, or a new one when there is none. */
   take(): ReadyIsolate | Promise<ReadyIsolate>;
-  /** Fills up, one after another, between other work; call it after an answer has left. */
-  refill(): void;
+  readonly size: number;
+  /** Fills up to `count`, one after another, between other work. */
+  refill(count?: number): Promise<void>;
+  /** Disposes those made since `settle`: the memory they were given could hold what others left. */
+  dropRecent(): void;
+  settle(): void;
 }
 
-export function isolatePool(size: number, make: () => Promise<ReadyIsolate>): IsolatePool {
-  const ready: ReadyIsolate[] = [];
-  let filling = false;
+export function isolatePool(target: number, make: () => Promise<ReadyIsolate>): IsolatePool {
+  let settled: ReadyIsolate[] = [];
+  let recent: ReadyIsolate[] = [];
+  let filling: Promise<void> | undefined;
 
-  async function fill(): Promise<void> {
-    while (ready.length < size) {
+  async function fill(count: number): Promise<void> {
+    while (settled.length + recent.length < count) {
       await new Promise((resolve) => setImmediate(resolve)); // making one blocks the thread for milliseconds: let frames through between two
-      ready.push(await make());
+      recent.push(await make());
     }
   }
   return {
+    get size() {
+      return settled.length + recent.length;
+    },
     take() {
       for (;;) {
-        const next = ready.pop();
+        const next = recent.pop() ?? settled.pop();
         if (next === undefined) return make();
         if (!next.isolate.isDisposed) return next;
       }
     },
-    refill() {
-      if (filling) return;
-      filling = true;
-      fill()
+    refill(count = target) {
+      filling ??= fill(Math.min(count, target))
         .catch(() => undefined) // the next `take` makes its own, and tells its caller what is wrong
-        .finally(() => (filling = false));
+        .finally(() => (filling = undefined));
+      return filling;
+    },
+    dropRecent() {
+      for (const { isolate } of recent) if (!isolate.isDisposed) isolate.dispose();
+      recent = [];
+    },
+    settle() {
+      settled = settled.concat(recent);
+      recent = [];
     },
   };
 }

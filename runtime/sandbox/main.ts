@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { buildPlatformSource } from './platform-source.ts';
 import { serveSandbox } from './serve.ts';
@@ -12,6 +13,7 @@ serveSandbox({
   platform: buildPlatformSource(),
   useSnapshot: !process.argv.includes('--no-isolate-snapshot'),
   now: () => performance.now(),
+  threads: availableParallelism() + 1, // isolated-vm's own rule
   residentBytes: () => process.memoryUsage.rss(),
   // Not process.exit(): it waits for isolates, and a lost one never ends.
   exit: () => void process.kill(process.pid, 'SIGKILL'),

@@ -6,6 +6,7 @@ import type { AgentToSandbox, SandboxToAgent } from '../ipc/messages.ts';
 import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
+import { scrubber } from './scrubber.ts';
 import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
 
 export interface SandboxDeps {
@@ -15,6 +16,8 @@ export interface SandboxDeps {
   readonly useSnapshot: boolean;
   /** Monotonic, in ms. */
   readonly now: () => number;
+  /** Threads that run isolates. */
+  readonly threads: number;
   /** Resident memory of this process, in bytes. */
   readonly residentBytes: () => number;
   /** Ends the process at once. */
@@ -26,6 +29,8 @@ type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 
 /** How often limits are looked at while something runs, in ms. */
 const CHECK_MS = 4;
+/** No request for so long: time to clean, in ms. */
+const QUIET_MS = 30;
 /** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
 const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
 const RANDOM_BYTES_MAX = 65_536;
@@ -36,12 +41,14 @@ function random(length: number): ArrayBuffer {
 }
 
 /** Serves one function version to the agent at the other end of the socket. */
-export function serveSandbox({ socket, platform, useSnapshot, now, residentBytes, exit }: SandboxDeps): void {
+export function serveSandbox({ socket, platform, useSnapshot, now, threads, residentBytes, exit }: SandboxDeps): void {
   const running = new Map<string, Invocation | 'starting' | 'aborted'>();
   let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond'> }> | undefined;
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
   let idleResidentBytes = 0;
+  const leftovers = scrubber(threads);
+  let cleaning: NodeJS.Timeout | undefined;
 
   const channel = openChannel(
     socket,
@@ -93,7 +100,7 @@ export function serveSandbox({ socket, platform, useSnapshot, now, residentBytes
     const pool = isolatePool(message.poolSize, () => readyIsolate(recipe, random));
     const first = await pool.take(); // proves the bundle, and compiles it for the others
     first.isolate.dispose();
-    pool.refill();
+    void pool.refill().then(() => pool.settle());
     const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
     return { pool, deps: { engines: models.map(({ socketPath }) => engineLink(socketPath)), inputNames, limits, now, random } };
   }
@@ -114,12 +121,27 @@ export function serveSandbox({ socket, platform, useSnapshot, now, residentBytes
       idleResidentBytes = residentBytes();
       watch = setInterval(checkAll, CHECK_MS);
     }
-    const end = await invocation.done;
+    const { heapBytes, ...end } = await invocation.done;
     await tell({ op: 'done', id, ...end });
+    leftovers.note(heapBytes);
     running.delete(id);
     if (running.size === 0) watch = void clearInterval(watch);
     if (!end.wipe.isolateDisposed) return exit(); // a thread is stuck in it: only the end of the process frees the memory
-    pool.refill();
+    if (pool.size === 0) void pool.refill(1);
+    cleanLater(pool);
+  }
+
+  /** Once it is quiet: overwrites what isolates left, and fills the pool from clean memory. Busy processes only keep one isolate ahead. */
+  function cleanLater(pool: IsolatePool): void {
+    clearTimeout(cleaning);
+    cleaning = setTimeout(() => {
+      if (running.size > 0) return cleanLater(pool);
+      pool.dropRecent();
+      void leftovers
+        .scrub()
+        .then(() => pool.refill())
+        .then(() => (leftovers.dirty ? undefined : pool.settle()));
+    }, QUIET_MS);
   }
 
   function checkAll(): void {

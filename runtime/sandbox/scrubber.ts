@@ -1,0 +1,58 @@
+import ivm from 'isolated-vm';
+
+/**
+ * Overwrites what disposed isolates leave in the process. V8 keeps the pages of an isolate's heap, as they are, for the next isolates,
+ * and gives them back to the system after 8 seconds (`PagePool::ReleaseOnTearDown`); threads keep the stack below their last frame.
+ * So isolates of our own take those pages, fill them with zeros and write over the stacks.
+ *
+ * Best effort, by what V8 13 does: the test searches the memory of the process.
+ */
+export interface Scrubber {
+  /** An isolate with a heap of this size was disposed. */
+  note(heapBytes: number): void;
+  readonly dirty: boolean;
+  scrub(): Promise<void>;
+}
+
+const MiB = 1024 * 1024;
+/** What one scrub overwrites at most, in bytes; more is left to the 8 seconds. */
+const SCRUB_BYTES_MAX = 512 * MiB;
+/** Pages come back in no order of ours: take more than were given. */
+const SURPLUS = 3;
+const SURPLUS_BYTES = 8 * MiB;
+
+/** `threads`: those that run isolates; isolated-vm has one more than there are processors. */
+export function scrubber(threads: number): Scrubber {
+  let bytes = 0;
+  return {
+    note: (heapBytes) => (bytes = Math.min(SCRUB_BYTES_MAX, bytes + heapBytes)),
+    get dirty() {
+      return bytes > 0;
+    },
+    async scrub() {
+      const share = (bytes * SURPLUS + SURPLUS_BYTES) / threads;
+      bytes = 0;
+      // At the same time, so that each is on a thread of its own.
+      await Promise.all(Array.from({ length: threads }, () => sponge(share)));
+    },
+  };
+}
+
+// Small arrays, so that little is left over at the end of a page. A deep call with many arguments writes over the stack.
+const SPONGE = `(count) => {
+  const keep = [];
+  for (let i = 0; i < count; i++) keep.push([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, i]);
+  const dig = (n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p) => (n > 0 ? dig(n - 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) + 1 : 0);
+  return keep.length + dig(2000);
+}`;
+const SPONGE_ITEM_BYTES = 184; // array, its elements and the place in `keep`
+
+async function sponge(bytes: number): Promise<void> {
+  const isolate = new ivm.Isolate({ memoryLimit: Math.max(64, Math.ceil((bytes * 4) / MiB)) });
+  try {
+    const context = await isolate.createContext();
+    await context.evalClosure(`return (${SPONGE})($0)`, [Math.ceil(bytes / SPONGE_ITEM_BYTES)]);
+  } finally {
+    if (!isolate.isDisposed) isolate.dispose();
+  }
+}

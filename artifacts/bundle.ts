@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { build, type BuildFailure, type Message, type Plugin } from 'esbuild';
+import type { BuildFailure, Message, Plugin } from 'esbuild';
 import { BUNDLE_BYTES_MAX, CfnError, sha256Hex, type FunctionManifest } from '../proto/index.ts';
 import { CONFIG_FILE, parseFunctionConfig, type FunctionConfig } from './function-config.ts';
 
@@ -45,7 +45,7 @@ async function bundleModule(projectDir: string, main: string): Promise<Uint8Arra
     throw new CfnError('CFN_CONFIG_INVALID', `${CONFIG_FILE}: main: ${main} does not exist`, { cause });
   });
   try {
-    const { outputFiles } = await build({
+    const { outputFiles } = await (await loadEsbuild()).build({
       absWorkingDir: root, // Paths in the output are relative to it, so the digest does not depend on where the project lies.
       entryPoints: [main],
       bundle: true,
@@ -98,3 +98,6 @@ function describe(errors: readonly Message[]): string {
   const more = errors.length - shown.length;
   return shown.join('; ') + (more > 0 ? `; and ${more} more` : '');
 }
+
+/** On first use: the worker imports this room, too, and has no use for a bundler. */
+const loadEsbuild = (): Promise<typeof import('esbuild')> => import('esbuild');

@@ -11,8 +11,8 @@ export function quantile(values: readonly number[], q: number): number {
 }
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
-/** Runs `call` `count` times, `concurrency` at a time; each must succeed. */
-export async function load(call: () => Promise<void>, count: number, concurrency: number): Promise<Figures> {
+/** Runs `call` `count` times, `concurrency` at a time, with a pause of `paceMs` after each; each must succeed. */
+export async function load(call: () => Promise<void>, count: number, concurrency: number, paceMs = 0): Promise<Figures> {
   const times: number[] = [];
   let left = count;
   const start = performance.now();
@@ -21,6 +21,7 @@ export async function load(call: () => Promise<void>, count: number, concurrency
       const began = performance.now();
       await call();
       times.push(performance.now() - began);
+      if (paceMs > 0) await new Promise((resolve) => setTimeout(resolve, paceMs));
     }
   };
   await Promise.all(Array.from({ length: concurrency }, lane));
@@ -31,14 +32,14 @@ export async function load(call: () => Promise<void>, count: number, concurrency
 export async function alternate(
   a: () => Promise<void>,
   b: () => Promise<void>,
-  options: { readonly rounds: number; readonly count: number; readonly concurrency: number },
+  options: { readonly rounds: number; readonly count: number; readonly concurrency: number; readonly paceMs?: number },
 ): Promise<{ readonly a: Figures[]; readonly b: Figures[] }> {
   const result = { a: [] as Figures[], b: [] as Figures[] };
   await load(a, Math.max(2, Math.ceil(options.count / 4)), options.concurrency); // warm-up, not counted
   await load(b, Math.max(2, Math.ceil(options.count / 4)), options.concurrency);
   for (let round = 0; round < options.rounds; round++) {
-    result.a.push(await load(a, options.count, options.concurrency));
-    result.b.push(await load(b, options.count, options.concurrency));
+    result.a.push(await load(a, options.count, options.concurrency, options.paceMs));
+    result.b.push(await load(b, options.count, options.concurrency, options.paceMs));
   }
   return result;
 }

@@ -7,6 +7,8 @@ export interface Row {
   readonly reference?: number;
   /** Ours over reference, pair by pair, median. */
   readonly ratio?: number;
+  /** Ours minus reference, pair by pair, median. */
+  readonly added?: number;
   readonly spread?: readonly [min: number, max: number];
   /** What was asked for, in words, and whether this run met it. */
   readonly goal: string;
@@ -16,12 +18,13 @@ export interface Row {
 export function printTable(rows: readonly Row[]): void {
   const number = (value: number | undefined): string => (value === undefined ? '' : value.toFixed(value < 10 ? 3 : 1));
   console.table(
-    rows.map(({ row, unit, ours, reference, ratio, spread, goal, met }) => ({
+    rows.map(({ row, unit, ours, reference, ratio, added, spread, goal, met }) => ({
       row,
       unit,
       ours: number(ours),
       reference: number(reference),
       ratio: number(ratio),
+      added: number(added),
       spread: spread === undefined ? '' : `${number(spread[0])}–${number(spread[1])}`,
       goal,
       met: met ? 'yes' : 'NO',

@@ -13,7 +13,9 @@ export async function start(): Promise<Row[]> {
   await post(url, photo);
   const times: number[] = [];
   for (let round = 0; round < 5; round++) {
+    const { workerId } = bench.system.worker().ready;
     await bench.system.worker().stop();
+    await fetch(`${bench.system.gatewayUrl}/v1/workers/${workerId}`, { method: 'DELETE', headers: { authorization: `Bearer ${bench.system.operatorToken}` } });
     const began = performance.now();
     await bench.system.startWorker();
     await post(url, photo);

@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { exportJWK, generateKeyPair, importJWK, type CryptoKey, type JWK } from 'jose';
@@ -57,14 +57,18 @@ async function makeKeyFile(file: string): Promise<boolean> {
   if ((await stat(file).catch(() => undefined)) !== undefined) return false;
   const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
   const { kty, crv, x, d } = await exportJWK(privateKey);
+  const whole = `${file}.${crypto.randomUUID()}`;
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    // `wx`: a second `cfn` at the same moment must not replace the key that the first one signs with.
-    await writeFile(file, JSON.stringify({ kty, crv, x, d }), { flag: 'wx', mode: 0o600 });
+    await writeFile(whole, JSON.stringify({ kty, crv, x, d }), { flag: 'wx', mode: 0o600 });
+    // A link fails when the name is taken: a second `cfn` at this moment sees no key or a whole one, and replaces none.
+    await link(whole, file);
     return true;
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EEXIST') return false;
     throw new CfnError('CFN_INPUT_INVALID', `cannot write the author key ${file}: ${code ?? 'unknown'}`, { cause });
+  } finally {
+    await rm(whole, { force: true });
   }
 }

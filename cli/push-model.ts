@@ -13,7 +13,7 @@ import {
 import { apiClient, type Api } from './api.ts';
 import type { Cli } from './context.ts';
 import { modelPath } from './deploy-project.ts';
-import { need, type Settings } from './settings.ts';
+import { need, tokenTenant, type Settings } from './settings.ts';
 
 export interface PushedModel {
   readonly model: string;
@@ -41,6 +41,9 @@ export async function pushModel(
 ): Promise<PushedModel> {
   const { context, output } = cli;
   demandReference(model);
+  const owner = tokenTenant(need(settings, 'token'));
+  if (owner !== undefined && !model.startsWith(`${owner}/`))
+    throw new CfnError('CFN_TOKEN_SCOPE', `the token is of tenant ${owner}, the model is ${model}`);
   const gateway = gatewayApi(settings, cli);
   const kmsUrl = need(settings, 'kms');
   const kms = kmsApi(settings, cli);

@@ -74,14 +74,16 @@ export function need(settings: Settings, key: Key): string {
 
 /** The tenant to act as: given, or the one in the token. The gateway decides; this saves typing. */
 export function tenantOf(settings: Settings): string {
-  if (settings.tenant !== undefined) return settings.tenant;
+  return settings.tenant ?? tokenTenant(need(settings, 'token')) ?? need(settings, 'tenant');
+}
+
+/** The tenant that the gateway's token says it is for; unverified, to refuse early what the gateway would refuse late. */
+export function tokenTenant(token: string): string | undefined {
   try {
-    const tenant = nameSchema.safeParse(decodeJwt(need(settings, 'token'))['tenant']);
-    if (tenant.success) return tenant.data;
-  } catch (error) {
-    if (error instanceof CfnError) throw error; // the token is missing; one that is no JWT just names no tenant
+    return nameSchema.safeParse(decodeJwt(token)['tenant']).data;
+  } catch {
+    return undefined; // No JWT: what it is for is the gateway's to say.
   }
-  return need(settings, 'tenant');
 }
 
 async function readSettingsFile(cwd: string): Promise<Settings> {

@@ -4,7 +4,6 @@ import { Option, type Command } from 'commander';
 import { confidentialFetch } from '../../client/index.ts';
 import {
   CfnError,
-  EXIT_CODES,
   concatBytes,
   fromProblem,
   fromUtf8,
@@ -53,8 +52,8 @@ interface InvokeOptions {
 /** An answer, however it came. */
 interface Answer {
   readonly response: Response;
-  /** Resolves after the body was read. */
-  readonly receipt: () => Promise<string | undefined>;
+  /** Resolves after the body was read. `outcome` is what a verified receipt says. */
+  readonly receipt: () => Promise<{ readonly jws: string; readonly outcome?: string } | undefined>;
   readonly trust: object;
   readonly summary: readonly string[];
 }
@@ -78,7 +77,7 @@ async function invoke(name: string, path: string, options: InvokeOptions, cli: C
   });
 
   const bytes = await readAnswer(response, output.json ? undefined : (chunk) => void context.stdout.write(chunk));
-  const jws = await receipt();
+  const { jws, outcome } = (await receipt()) ?? {};
   if (options.receiptOut !== undefined && jws !== undefined)
     await writeFile(resolve(context.cwd, options.receiptOut), `${jws}\n`);
   if (output.json)
@@ -89,15 +88,11 @@ async function invoke(name: string, path: string, options: InvokeOptions, cli: C
   if (!output.json && context.stdout.isTTY === true && bytes.at(-1) !== 0x0a) context.stdout.write('\n');
   for (const line of [`status ${response.status}`, ...summary]) output.note(line);
 
-  // The function's own status is its answer; a problem of ours is our error.
-  const problem =
-    response.headers.get('content-type')?.startsWith('application/problem+json') === true
-      ? problemOf(bytes)
-      : undefined;
-  if (problem !== undefined) {
-    cli.exitCode = EXIT_CODES[problem.fault];
-    output.error(problem);
-  }
+  // The function's own status is its answer; a refusal of gateway or worker is our error. Under seal the receipt tells the two
+  // apart, as a function could write a problem that looks like ours.
+  const isProblem = response.headers.get('content-type')?.startsWith('application/problem+json') === true;
+  const problem = isProblem && outcome !== 'ok' ? problemOf(bytes) : undefined;
+  if (problem !== undefined) throw problem;
 }
 
 interface Call {
@@ -130,7 +125,10 @@ async function callSealed(
   const { worker, receipt } = response;
   return {
     response,
-    receipt: async () => (await receipt).jws,
+    receipt: async () => {
+      const { jws, receipt: claims } = await receipt;
+      return { jws, outcome: claims.outcome };
+    },
     trust: { confidentiality: 'sealed', ...trustJson(worker) },
     summary: sealedSummary(worker),
   };
@@ -181,10 +179,14 @@ async function callOpen(
 }
 
 /** A receipt is kept once the request is done; when the gateway has none, there is none to write. */
-async function fetchReceipt(endpoint: string, id: string, { fetch }: Cli['context']): Promise<string | undefined> {
+async function fetchReceipt(
+  endpoint: string,
+  id: string,
+  { fetch }: Cli['context'],
+): Promise<{ jws: string } | undefined> {
   if (!/^[0-9a-f]{32}$/.test(id)) return undefined;
   const response = await fetch(new URL(`/.well-known/cfn/receipts/${id}`, endpoint)).catch(() => undefined);
-  return response?.ok === true ? (await response.text()).trim() : undefined;
+  return response?.ok === true ? { jws: (await response.text()).trim() } : undefined;
 }
 
 async function readBody(

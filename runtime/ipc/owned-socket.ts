@@ -1,6 +1,7 @@
 import { Socket, type SocketConstructorOpts } from 'node:net';
 
-const READ_BYTES = 64 * 1024;
+/** Several of the kernel's pieces at once, for tensors. */
+const READ_BYTES = 256 * 1024;
 
 /** The part of Node's internals that {@link ownReads} needs: the handle under a socket. */
 interface Handled {

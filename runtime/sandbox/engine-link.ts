@@ -71,5 +71,6 @@ function onFrame(waiting: Map<number, PromiseWithResolvers<EngineResult>>, { hea
     return answer.resolve({ tensors, payload, engineMs, bytesOverwritten });
   }
   payload.fill(0);
-  if (message.op === 'failed') answer?.reject(new CfnError(isErrorCode(message.code) ? message.code : 'CFN_INTERNAL', message.message));
+  if (message.op === 'failed')
+    answer?.reject(new CfnError(isErrorCode(message.code) ? message.code : 'CFN_INTERNAL', message.message));
 }

@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 import type ivm from 'isolated-vm';
-import { CfnError, HEAD_BYTES_MAX, isErrorCode, RESPONSE_BYTES_MAX, toCfnError, type ErrorCode } from '../../proto/index.ts';
+import {
+  CfnError,
+  HEAD_BYTES_MAX,
+  isErrorCode,
+  RESPONSE_BYTES_MAX,
+  toCfnError,
+  type ErrorCode,
+} from '../../proto/index.ts';
 import type { SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
 import type { EngineLink } from './engine-link.ts';
 import type { ReadyIsolate } from './isolate.ts';
@@ -28,7 +35,10 @@ export interface Invocation {
   /** Ends it at once with this outcome; the first outcome counts. */
   stop(code: ErrorCode): void;
 }
-export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & { readonly code?: string; readonly heapBytes: number };
+export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & {
+  readonly code?: string;
+  readonly heapBytes: number;
+};
 
 const NS_PER_MS = 1e6;
 /** How long the wipe waits for engines that still hold tensors of this request, in ms. */
@@ -135,7 +145,12 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     random: deps.random,
   };
 
-  async function callEngine(id: number, binding: number, layout: readonly number[], payload: Uint8Array): Promise<void> {
+  async function callEngine(
+    id: number,
+    binding: number,
+    layout: readonly number[],
+    payload: Uint8Array,
+  ): Promise<void> {
     const [engine, names] = [deps.engines[binding], deps.inputNames[binding]];
     if (engine === undefined || names === undefined) throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
     const tensors: TensorHeader[] = readLayout(layout, names, payload.length);
@@ -153,10 +168,15 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     for (const timer of timers.values()) clearTimeout(timer);
     timers.clear();
     const { isolateDisposed, heapBytes } = await disposeIsolate(isolate, deps.limits.memoryMb);
-    if (underway.size > 0) await within(Promise.allSettled([...underway]), ENGINE_WAIT_MS);
-    await Promise.allSettled([...leaving]);
+    if (underway.size > 0) await within(Promise.allSettled(underway), ENGINE_WAIT_MS);
+    await Promise.allSettled(leaving);
     const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
-    return { ...(code === undefined ? {} : { code }), heapBytes, usage, wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten } };
+    return {
+      ...(code === undefined ? {} : { code }),
+      heapBytes,
+      usage,
+      wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten },
+    };
   }
 
   ready.connect(calls);
@@ -188,8 +208,11 @@ async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
 }
 
 /** Resolves when no thread is in the isolate any more: its memory is given back. */
-async function disposeIsolate(isolate: ivm.Isolate, memoryMb: number): Promise<{ isolateDisposed: boolean; heapBytes: number }> {
-  let heapBytes = memoryMb * 1024 * 1024;
+async function disposeIsolate(
+  isolate: ivm.Isolate,
+  memoryMb: number,
+): Promise<{ isolateDisposed: boolean; heapBytes: number }> {
+  let heapBytes = 2 * memoryMb * 1024 * 1024; // where it cannot be asked any more
   // A task that waits behind whatever runs now; disposal drops it, which tells us that the thread has left. An isolate that has
   // nothing to do answers it. Where V8's memory limit has disposed it already, its thread unwinds unseen: a moment for that.
   const left = isolate.isDisposed

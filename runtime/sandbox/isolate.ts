@@ -36,7 +36,10 @@ export function makeSnapshot(platform: string): ivm.ExternalCopy<ArrayBuffer> {
 }
 
 /** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not compile or evaluate, or has no handler */
-export async function readyIsolate(recipe: IsolateRecipe, random: (length: number) => ArrayBuffer): Promise<ReadyIsolate> {
+export async function readyIsolate(
+  recipe: IsolateRecipe,
+  random: (length: number) => ArrayBuffer,
+): Promise<ReadyIsolate> {
   const { snapshot } = recipe;
   const isolate: ivm.Isolate = new ivm.Isolate({
     ...(snapshot === undefined ? {} : { snapshot }),
@@ -45,7 +48,8 @@ export async function readyIsolate(recipe: IsolateRecipe, random: (length: numbe
   });
   try {
     const context = await isolate.createContext();
-    if (snapshot === undefined) await (await isolate.compileScript(recipe.platform, { filename: 'cfn:platform' })).run(context);
+    if (snapshot === undefined)
+      await (await isolate.compileScript(recipe.platform, { filename: 'cfn:platform' })).run(context);
     let calls: HostCalls | undefined;
     const entry = await boot(context, () => calls, random, recipe.options);
     await evaluateBundle(isolate, context, recipe, entry);
@@ -63,8 +67,13 @@ export async function readyIsolate(recipe: IsolateRecipe, random: (length: numbe
 
 /** Array buffers go in without a copy that stays behind. */
 function handOver(value: unknown): ivm.Transferable {
-  if (value instanceof ArrayBuffer) return new ivm.ExternalCopy(value, { transferOut: true }).copyInto({ release: true, transferIn: true }) as unknown as ivm.Transferable;
-  if (typeof value === 'object' && value !== null) return new ivm.ExternalCopy(value).copyInto({ release: true }) as unknown as ivm.Transferable;
+  if (value instanceof ArrayBuffer)
+    return new ivm.ExternalCopy(value, { transferOut: true }).copyInto({
+      release: true,
+      transferIn: true,
+    }) as unknown as ivm.Transferable;
+  if (typeof value === 'object' && value !== null)
+    return new ivm.ExternalCopy(value).copyInto({ release: true }) as unknown as ivm.Transferable;
   return value as ivm.Transferable;
 }
 
@@ -81,10 +90,13 @@ async function boot(
 ): Promise<Entry> {
   // `ignored`: the isolate goes on without waiting, and sees nothing of what happens here.
   const tell = <Args extends unknown[]>(call: (host: HostCalls, ...args: Args) => void): ivm.Callback =>
-    new ivm.Callback((...args: Args) => {
-      const host = calls();
-      if (host !== undefined) call(host, ...args);
-    }, { ignored: true });
+    new ivm.Callback(
+      (...args: Args) => {
+        const host = calls();
+        if (host !== undefined) call(host, ...args);
+      },
+      { ignored: true },
+    );
   const result = await context.evalClosure(
     `const boot = globalThis.__boot;
      delete globalThis.__boot;
@@ -92,7 +104,9 @@ async function boot(
     [
       tell((host, bytes: ArrayBuffer, status: number) => host.respond(bytes, status)),
       tell((host, code: string) => host.finish(code)),
-      tell((host, id: number, binding: number, layout: readonly number[], bytes: ArrayBuffer) => host.run(id, binding, layout, bytes)),
+      tell((host, id: number, binding: number, layout: readonly number[], bytes: ArrayBuffer) =>
+        host.run(id, binding, layout, bytes),
+      ),
       tell((host, id: number, ms: number) => host.startTimer(id, ms)),
       tell((host, id: number) => host.stopTimer(id)),
       tell((host, id: number, algorithm: string, bytes: ArrayBuffer) => host.digest(id, algorithm, bytes)),
@@ -101,7 +115,11 @@ async function boot(
     ],
     { result: { reference: true }, filename: 'cfn:boot' },
   );
-  const entry = result as ivm.Reference<{ onEvent: (...event: unknown[]) => void; useModule: (namespace: unknown) => boolean; warmUp: () => void }>;
+  const entry = result as ivm.Reference<{
+    onEvent: (...event: unknown[]) => void;
+    useModule: (namespace: unknown) => boolean;
+    warmUp: () => void;
+  }>;
   const [onEvent, useModule, warmUp] = await Promise.all([
     entry.get('onEvent', { reference: true }),
     entry.get('useModule', { reference: true }),
@@ -113,7 +131,12 @@ async function boot(
   return { onEvent, useModule } as unknown as Entry;
 }
 
-async function evaluateBundle(isolate: ivm.Isolate, context: ivm.Context, recipe: IsolateRecipe, entry: Entry): Promise<void> {
+async function evaluateBundle(
+  isolate: ivm.Isolate,
+  context: ivm.Context,
+  recipe: IsolateRecipe,
+  entry: Entry,
+): Promise<void> {
   const { cachedData } = recipe;
   // Microtask loops run after V8's own time limit has passed judgement, so there is a second clock.
   const clock = setTimeout(() => isolate.isDisposed || isolate.dispose(), EVALUATE_MS + 500);

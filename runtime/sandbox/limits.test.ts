@@ -50,9 +50,10 @@ describe('limits', () => {
   });
   test('a loop does not hold up the one beside it', async () => {
     const loop = sandbox.call({ path: '/loop' });
-    const began = performance.now();
+    const finished: string[] = [];
+    void loop.then(() => finished.push('loop'));
     expect((await sandbox.call({ path: '/ok' })).body).toBe('ok');
-    expect(performance.now() - began).toBeLessThan(250); // the loop has 300 ms of CPU
+    expect(finished).toEqual([]);
     expect((await loop).done.code).toBe('CFN_LIMIT_CPU');
   });
 });

@@ -1,4 +1,4 @@
-import { build, stop, type Plugin } from 'esbuild';
+import { build as bundle, stop, type Plugin } from 'esbuild';
 import { fileURLToPath } from 'node:url';
 
 const local = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
@@ -6,17 +6,24 @@ const local = (path: string): string => fileURLToPath(new URL(path, import.meta.
 /** Keeps IDNA and legacy encoding tables out of the way: see the stand-ins. */
 const leanUrl: Plugin = {
   name: 'lean-url',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^tr46$/ }, ({ importer }) => (importer.endsWith('domain-to-ascii.ts') ? undefined : { path: local('./platform/domain-to-ascii.ts') }));
-    onResolve({ filter: /^@exodus\/bytes\/whatwg\.js$/ }, () => ({ path: local('./platform/percent-encode.ts') }));
-    onResolve({ filter: /^@exodus\/bytes\/encoding\.js$/ }, () => ({ path: 'legacy-encodings', namespace: 'empty' }));
-    onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: '' }));
+  setup(build) {
+    build.onResolve({ filter: /^tr46$/ }, ({ importer }) =>
+      importer.endsWith('domain-to-ascii.ts') ? undefined : { path: local('./platform/domain-to-ascii.ts') },
+    );
+    build.onResolve({ filter: /^@exodus\/bytes\/whatwg\.js$/ }, () => ({
+      path: local('./platform/percent-encode.ts'),
+    }));
+    build.onResolve({ filter: /^@exodus\/bytes\/encoding\.js$/ }, () => ({
+      path: 'legacy-encodings',
+      namespace: 'empty',
+    }));
+    build.onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: '' }));
   },
 };
 
 /** The web platform as one script for a bare isolate. It is our code only; nothing of a function is in it. */
 export async function buildPlatformSource(): Promise<string> {
-  const result = await build({
+  const result = await bundle({
     entryPoints: [local('./platform/boot.ts')],
     bundle: true,
     write: false,

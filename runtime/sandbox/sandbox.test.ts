@@ -33,8 +33,17 @@ describe('one function', () => {
   afterAll(() => sandbox.close());
 
   test('gets the request and answers it', async () => {
-    const answer = await sandbox.call({ path: '/echo?a=1', method: 'PUT', headers: [['x-in', 'v']], body: 'bytes \u{1F600}' });
-    expect(answer).toMatchObject({ status: 201, body: 'bytes \u{1F600}', headers: { 'x-method': 'PUT', 'x-url': 'https://gateway.example/echo?a=1', 'x-in': 'v' } });
+    const answer = await sandbox.call({
+      path: '/echo?a=1',
+      method: 'PUT',
+      headers: [['x-in', 'v']],
+      body: 'bytes \u{1F600}',
+    });
+    expect(answer).toMatchObject({
+      status: 201,
+      body: 'bytes \u{1F600}',
+      headers: { 'x-method': 'PUT', 'x-url': 'https://gateway.example/echo?a=1', 'x-in': 'v' },
+    });
     expect(answer.done).toMatchObject({ wipe: { isolateDisposed: true } });
     expect(answer.done.code).toBeUndefined();
     expect(answer.done.wipe.sandboxBytesOverwritten).toBeGreaterThan(0);
@@ -42,7 +51,9 @@ describe('one function', () => {
     expect(answer.done.usage.cpuMs).toBeGreaterThan(0);
   });
   test('parses JSON', async () => {
-    expect((await sandbox.call({ path: '/json', method: 'POST', body: '{"a":[1,"ü"]}' })).body).toBe('{"got":{"a":[1,"ü"]}}');
+    expect((await sandbox.call({ path: '/json', method: 'POST', body: '{"a":[1,"ü"]}' })).body).toBe(
+      '{"got":{"a":[1,"ü"]}}',
+    );
   });
   test('streams', async () => {
     const answer = await sandbox.call({ path: '/stream' });
@@ -111,7 +122,10 @@ describe('start', () => {
     ['no handler', 'export default {}'],
     ['no default', 'export const a = 1'],
     ['an import', `import 'node:fs'; export default { fetch() {} }`],
-    ['an evaluation that never ends in promises', `const f = () => Promise.resolve().then(f); f(); export default { fetch() {} }`],
+    [
+      'an evaluation that never ends in promises',
+      `const f = () => Promise.resolve().then(f); f(); export default { fetch() {} }`,
+    ],
   ])(
     'fails with CFN_FUNCTION_INVALID: %s',
     async (_, bundle) => {
@@ -122,7 +136,10 @@ describe('start', () => {
     20_000,
   );
   test('works without a snapshot', async () => {
-    const sandbox = await startTestSandbox(`export default { fetch: (r) => new Response(r.url) }`, { flags: ['--no-isolate-snapshot'], poolSize: 1 });
+    const sandbox = await startTestSandbox(`export default { fetch: (r) => new Response(r.url) }`, {
+      flags: ['--no-isolate-snapshot'],
+      poolSize: 1,
+    });
     expect((await sandbox.call({ path: '/x' })).body).toBe('https://gateway.example/x');
     await sandbox.close();
   });

@@ -32,8 +32,15 @@ export function scrubber(threads: number): Scrubber {
     async scrub() {
       const share = (bytes * SURPLUS + SURPLUS_BYTES) / threads;
       bytes = 0;
-      // At the same time, so that each is on a thread of its own.
-      await Promise.all(Array.from({ length: threads }, () => sponge(share)));
+      const isolates = Array.from({ length: threads }, () => new ivm.Isolate({ memoryLimit: memoryLimit(share) }));
+      try {
+        const contexts = await Promise.all(isolates.map((isolate) => isolate.createContext()));
+        // All started before one can end: so each is on a thread of its own.
+        const count = Math.ceil(share / SPONGE_ITEM_BYTES);
+        await Promise.all(contexts.map((context) => context.evalClosure(`return (${SPONGE})($0)`, [count])));
+      } finally {
+        for (const isolate of isolates) if (!isolate.isDisposed) isolate.dispose();
+      }
     },
   };
 }
@@ -47,12 +54,4 @@ const SPONGE = `(count) => {
 }`;
 const SPONGE_ITEM_BYTES = 184; // array, its elements and the place in `keep`
 
-async function sponge(bytes: number): Promise<void> {
-  const isolate = new ivm.Isolate({ memoryLimit: Math.max(64, Math.ceil((bytes * 4) / MiB)) });
-  try {
-    const context = await isolate.createContext();
-    await context.evalClosure(`return (${SPONGE})($0)`, [Math.ceil(bytes / SPONGE_ITEM_BYTES)]);
-  } finally {
-    if (!isolate.isDisposed) isolate.dispose();
-  }
-}
+const memoryLimit = (bytes: number): number => Math.max(64, Math.ceil((bytes * 4) / MiB));

@@ -36,7 +36,8 @@ const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
 const RANDOM_BYTES_MAX = 65_536;
 
 function random(length: number): ArrayBuffer {
-  if (!Number.isInteger(length) || length < 0 || length > RANDOM_BYTES_MAX) throw new RangeError('too many random bytes at once');
+  if (!Number.isInteger(length) || length < 0 || length > RANDOM_BYTES_MAX)
+    throw new RangeError('too many random bytes at once');
   return randomFillSync(new Uint8Array(length)).buffer;
 }
 
@@ -55,7 +56,8 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     (frame) => void onFrame(frame).catch(exit), // a frame that cannot be handled is a bug of the agent or of ours: fail closed
     () => exit(),
   );
-  const tell = (message: SandboxToAgent, payload?: Uint8Array): Promise<void> => channel.send({ ...message }, ...(payload === undefined ? [] : [payload]));
+  const tell = (message: SandboxToAgent, payload?: Uint8Array): Promise<void> =>
+    channel.send({ ...message }, ...(payload === undefined ? [] : [payload]));
 
   async function onFrame({ header, payload }: Frame): Promise<void> {
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- from the agent, which holds more than this process does
@@ -102,7 +104,10 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     first.isolate.dispose();
     void pool.refill().then(() => pool.settle());
     const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
-    return { pool, deps: { engines: models.map(({ socketPath }) => engineLink(socketPath)), inputNames, limits, now, random } };
+    return {
+      pool,
+      deps: { engines: models.map(({ socketPath }) => engineLink(socketPath)), inputNames, limits, now, random },
+    };
   }
 
   async function run({ id, wallMs }: InvokeMessage, request: Uint8Array<ArrayBuffer>): Promise<void> {
@@ -125,7 +130,10 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     await tell({ op: 'done', id, ...end });
     leftovers.note(heapBytes);
     running.delete(id);
-    if (running.size === 0) watch = void clearInterval(watch);
+    if (running.size === 0) {
+      clearInterval(watch);
+      watch = undefined;
+    }
     if (!end.wipe.isolateDisposed) return exit(); // a thread is stuck in it: only the end of the process frees the memory
     if (pool.size === 0) void pool.refill(1);
     cleanLater(pool);
@@ -148,7 +156,9 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     // WebAssembly memories and growable buffers are outside what isolated-vm counts. Whose they are cannot be told; all that run
     // here are invocations of one function.
     const tooMuch = residentBytes() > idleResidentBytes + RESIDENT_SLACK_BYTES + running.size * 2 * memoryBytes;
-    if (tooMuch) for (const invocation of running.values()) if (typeof invocation === 'object') invocation.stop('CFN_LIMIT_MEMORY');
+    if (tooMuch)
+      for (const invocation of running.values())
+        if (typeof invocation === 'object') invocation.stop('CFN_LIMIT_MEMORY');
     for (const invocation of running.values()) if (typeof invocation === 'object') invocation.check();
   }
 

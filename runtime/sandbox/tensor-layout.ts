@@ -22,7 +22,8 @@ export function readLayout(layout: readonly number[], names: readonly string[], 
     const [input, typeIndex, bytes, rank] = layout.slice(at, at + 4);
     const name = names[input ?? -1];
     const type = TENSOR_TYPES[typeIndex ?? -1];
-    if (name === undefined || type === undefined || bytes === undefined || rank === undefined || rank > RANK_MAX) return refuse();
+    if (name === undefined || type === undefined || bytes === undefined || rank === undefined || rank > RANK_MAX)
+      return refuse();
     const dims = layout.slice(at + 4, at + 4 + rank);
     if (dims.length !== rank) return refuse();
     tensors.push({ name, type, dims, bytes });

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { encodeRequest } from '../../proto/bhttp.ts';
 import { createResponseDecoder } from '../../proto/bhttp-response.ts';
 import { concatBytes, utf8 } from '../../proto/index.ts';
-import { openChannel, type Frame } from '../ipc/channel.ts';
+import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
 
 /** The agent's side of a real sandbox process, for tests. */
@@ -42,19 +42,36 @@ export interface TestSandbox {
 export interface TestOptions {
   readonly limits?: Partial<{ cpuMs: number; wallMs: number; memoryMb: number }>;
   readonly vars?: Readonly<Record<string, string>>;
-  readonly models?: readonly { binding: string; socketPath: string; inputs: readonly TensorShape[]; outputs: readonly TensorShape[] }[];
+  readonly models?: readonly {
+    binding: string;
+    socketPath: string;
+    inputs: readonly TensorShape[];
+    outputs: readonly TensorShape[];
+  }[];
   readonly poolSize?: number;
   readonly flags?: readonly string[];
 }
 
 export async function startTestSandbox(bundle: string, options: TestOptions = {}): Promise<TestSandbox> {
   const began = performance.now();
-  const child = spawn(process.execPath, ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])], {
-    env: { GLIBC_TUNABLES: 'glibc.malloc.perturb=165:glibc.malloc.tcache_count=0' },
-    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])],
+    {
+      env: { GLIBC_TUNABLES: 'glibc.malloc.perturb=165:glibc.malloc.tcache_count=0' },
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+    },
+  );
   const first = Promise.withResolvers<TestSandbox['first']>();
-  const waiting = new Map<string, { pieces: Uint8Array[]; status: number | undefined; resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
+  const waiting = new Map<
+    string,
+    {
+      pieces: Uint8Array[];
+      status: number | undefined;
+      resolve: (answer: Answer) => void;
+      reject: (error: Error) => void;
+    }
+  >();
 
   function onFrame({ header, payload }: Frame): void {
     const message = header as unknown as SandboxToAgent;
@@ -100,7 +117,11 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     raw,
     call({ path = '/', method = 'GET', headers = [], body = '', wallMs, id = `call-${++ids}` } = {}) {
       const bytes = typeof body === 'string' ? utf8(body) : body;
-      return raw(id, encodeRequest({ method, scheme: 'https', authority: 'gateway.example', path, headers, body: bytes }), wallMs);
+      return raw(
+        id,
+        encodeRequest({ method, scheme: 'https', authority: 'gateway.example', path, headers, body: bytes }),
+        wallMs,
+      );
     },
     abort: (id) => channel.send({ op: 'abort', id }),
     async close() {
@@ -126,13 +147,18 @@ function readAnswer(pieces: readonly Uint8Array[], status: number | undefined, d
 }
 
 /** A working engine for one model that doubles float32 tensors: input `x`, output `y`. */
-export async function startDoublingEngine(): Promise<{ socketPath: string; calls: () => number; dropConnections: () => void; stall: (on: boolean) => void; close: () => void }> {
+export async function startDoublingEngine(): Promise<{
+  socketPath: string;
+  calls: () => number;
+  dropConnections: () => void;
+  stall: (on: boolean) => void;
+  close: () => void;
+}> {
   const dir = mkdtempSync(join(tmpdir(), 'cfn-engine-'));
   const socketPath = join(dir, 'engine.sock');
-  const sockets = new Set<Socket>();
+  const channels = new Set<Channel>();
   let [calls, stalled] = [0, false];
   const server = createServer((socket) => {
-    sockets.add(socket);
     const channel = openChannel(
       socket,
       ({ header, payload }) => {
@@ -140,22 +166,27 @@ export async function startDoublingEngine(): Promise<{ socketPath: string; calls
         calls += 1;
         if (stalled) return;
         const values = new Float32Array(payload.buffer);
-        if (values.includes(-1)) return void channel.send({ op: 'failed', id, code: 'CFN_MODEL_INPUT', message: 'the model refuses -1' });
+        if (values.includes(-1))
+          return void channel.send({ op: 'failed', id, code: 'CFN_MODEL_INPUT', message: 'the model refuses -1' });
         const doubled = new Uint8Array(values.map((value) => value * 2).buffer);
         const [x] = tensors;
-        void channel.send({ op: 'result', id, tensors: [{ ...x, name: 'y' }], engineMs: 1.5, bytesOverwritten: payload.length * 2 }, doubled);
+        void channel.send(
+          { op: 'result', id, tensors: [{ ...x, name: 'y' }], engineMs: 1.5, bytesOverwritten: payload.length * 2 },
+          doubled,
+        );
       },
-      () => sockets.delete(socket),
+      () => channels.delete(channel),
     );
+    channels.add(channel);
   });
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
   return {
     socketPath,
     calls: () => calls,
     stall: (on) => (stalled = on),
-    dropConnections: () => sockets.forEach((socket) => socket.destroy()),
+    dropConnections: () => channels.forEach((channel) => channel.close()),
     close() {
-      sockets.forEach((socket) => socket.destroy());
+      channels.forEach((channel) => channel.close());
       server.close();
       rmSync(dir, { recursive: true, force: true });
     },

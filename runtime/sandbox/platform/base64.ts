@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { DOMException } from './dom-exception.ts';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
@@ -6,7 +7,7 @@ for (let i = 0; i < ALPHABET.length; i++) VALUES[ALPHABET.charCodeAt(i)] = i;
 
 /** HTML §8.3; characters over U+00FF are refused. */
 export function btoa(data: unknown): string {
-  const text = String(data);
+  const text = domString(data);
   let out = '';
   for (let i = 0; i < text.length; i += 3) {
     const [a, b, c] = [text.charCodeAt(i), text.charCodeAt(i + 1), text.charCodeAt(i + 2)];
@@ -21,7 +22,7 @@ export function btoa(data: unknown): string {
 
 /** HTML §8.3 with the forgiving decode of the Infra Standard. */
 export function atob(data: unknown): string {
-  let text = String(data).replace(/[\t\n\f\r ]/g, '');
+  let text = domString(data).replace(/[\t\n\f\r ]/g, '');
   if (text.length % 4 === 0) text = text.replace(/={1,2}$/, '');
   if (text.length % 4 === 1) throw new DOMException('the string is not base64', 'InvalidCharacterError');
   let out = '';

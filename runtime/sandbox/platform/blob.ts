@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { bytesOf, decodeUtf8, encodeUtf8 } from './utf8.ts';
 import { ReadableStream } from './streams.ts';
 import { concatBytes } from '../../../proto/bytes.ts';
@@ -6,7 +7,7 @@ let bytesOfBlob!: (blob: Blob) => Uint8Array<ArrayBuffer>;
 export { bytesOfBlob };
 
 const normalType = (type: unknown): string => {
-  const text = String(type ?? '');
+  const text = domString(type ?? '');
   return /^[\x20-\x7e]*$/.test(text) ? text.toLowerCase() : '';
 };
 
@@ -23,7 +24,7 @@ export class Blob {
     for (const part of parts) {
       if (part instanceof Blob) pieces.push(part.#bytes);
       else if (part instanceof ArrayBuffer || ArrayBuffer.isView(part)) pieces.push(bytesOf(part));
-      else pieces.push(encodeUtf8(String(part)));
+      else pieces.push(encodeUtf8(domString(part)));
     }
     this.#bytes = concatBytes(...pieces);
     this.#type = normalType(options?.type);
@@ -68,7 +69,7 @@ export class File extends Blob {
   readonly #lastModified: number;
   constructor(parts: Iterable<unknown>, name: unknown, options: { type?: string; lastModified?: number } = {}) {
     super(parts, options);
-    this.#name = String(name);
+    this.#name = domString(name);
     this.#lastModified = Number(options?.lastModified ?? Date.now());
   }
   get name(): string {

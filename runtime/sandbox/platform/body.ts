@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { concatBytes } from '../../../proto/bytes.ts';
 import { Blob, bytesOfBlob } from './blob.ts';
 import { ReadableStream } from './streams.ts';
@@ -22,8 +23,9 @@ export function extractBody(init: unknown): Extracted {
   }
   if (init instanceof ArrayBuffer || ArrayBuffer.isView(init)) return of(bytesOf(init).slice());
   if (init instanceof Blob) return of(bytesOfBlob(init), init.type === '' ? null : init.type);
-  if (init instanceof URLSearchParams) return of(encodeUtf8(String(init)), 'application/x-www-form-urlencoded;charset=UTF-8');
-  return of(encodeUtf8(String(init)), 'text/plain;charset=UTF-8');
+  if (init instanceof URLSearchParams)
+    return of(encodeUtf8(domString(init)), 'application/x-www-form-urlencoded;charset=UTF-8');
+  return of(encodeUtf8(domString(init)), 'text/plain;charset=UTF-8');
 }
 
 let takeBody!: (owner: Body) => { bytes: Uint8Array } | { stream: ReadableStream } | undefined;
@@ -98,7 +100,8 @@ export class Body {
     return JSON.parse(decodeUtf8(await this.#read()));
   }
   async blob(): Promise<Blob> {
-    const type = (this as unknown as { headers: { get(name: string): string | null } }).headers.get('content-type') ?? '';
+    const type =
+      (this as unknown as { headers: { get(name: string): string | null } }).headers.get('content-type') ?? '';
     return new Blob([await this.#read()], { type });
   }
 }

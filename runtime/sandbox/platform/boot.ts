@@ -77,10 +77,22 @@ async function warmUp(): Promise<void> {
 const noHost = { respond: () => undefined, finish: () => undefined } as unknown as HostCalls;
 
 /** Runs in each isolate, before the function's module. Returns what the process calls afterwards. */
-function boot(calls: HostCalls, options: BootOptions): { onEvent(...event: HostEvent): void; useModule(namespace: { default?: unknown }): boolean; warmUp(): Promise<void> } {
+function boot(
+  calls: HostCalls,
+  options: BootOptions,
+): {
+  onEvent(...event: HostEvent): void;
+  useModule(namespace: { default?: unknown }): boolean;
+  warmUp(): Promise<void>;
+} {
   connectHost(calls);
   removeBlocking();
-  Object.defineProperty(globalThis, 'performance', { value: makePerformance(), writable: true, configurable: true, enumerable: false });
+  Object.defineProperty(globalThis, 'performance', {
+    value: makePerformance(),
+    writable: true,
+    configurable: true,
+    enumerable: false,
+  });
   env = { ...options.vars };
   options.models.forEach((model, index) => (env[model.binding] = makeModel(model, index)));
   return {

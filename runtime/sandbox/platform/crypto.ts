@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { DOMException } from './dom-exception.ts';
 import { callHost, host } from './host.ts';
 import { bytesOf } from './utf8.ts';
@@ -6,10 +7,16 @@ const RANDOM_BYTES_MAX = 65_536; // Web Cryptography API §10.1.1
 const DIGESTS = new Set(['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512']);
 
 function getRandomValues<T extends ArrayBufferView>(view: T): T {
-  if (!ArrayBuffer.isView(view) || view instanceof DataView || view instanceof Float32Array || view instanceof Float64Array) {
+  if (
+    !ArrayBuffer.isView(view) ||
+    view instanceof DataView ||
+    view instanceof Float32Array ||
+    view instanceof Float64Array
+  ) {
     throw new DOMException('getRandomValues needs an array of integers', 'TypeMismatchError');
   }
-  if (view.byteLength > RANDOM_BYTES_MAX) throw new DOMException(`at most ${RANDOM_BYTES_MAX} bytes at once`, 'QuotaExceededError');
+  if (view.byteLength > RANDOM_BYTES_MAX)
+    throw new DOMException(`at most ${RANDOM_BYTES_MAX} bytes at once`, 'QuotaExceededError');
   bytesOf(view).set(new Uint8Array(host().random(view.byteLength)));
   return view;
 }
@@ -23,7 +30,9 @@ function randomUUID(): string {
 }
 
 async function digest(algorithm: unknown, data: ArrayBuffer | ArrayBufferView): Promise<ArrayBuffer> {
-  const name = String(typeof algorithm === 'object' && algorithm !== null ? Reflect.get(algorithm, 'name') : algorithm).toUpperCase();
+  const name = domString(
+    typeof algorithm === 'object' && algorithm !== null ? Reflect.get(algorithm, 'name') : algorithm,
+  ).toUpperCase();
   if (!DIGESTS.has(name)) throw new DOMException(`the algorithm ${name} is not supported`, 'NotSupportedError');
   const bytes = bytesOf(data).slice();
   return callHost<ArrayBuffer>((id) => host().digest(id, name, bytes.buffer as ArrayBuffer));

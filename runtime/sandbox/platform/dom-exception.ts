@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 /** Web IDL §4.4, "names table": names that still have a legacy code. */
 const LEGACY_CODES: Readonly<Record<string, number>> = {
   IndexSizeError: 1,
@@ -28,8 +29,8 @@ export class DOMException extends Error {
   readonly #name: string;
 
   constructor(message: unknown = '', name: unknown = 'Error') {
-    super(String(message));
-    this.#name = String(name);
+    super(domString(message));
+    this.#name = domString(name);
   }
   // Accessors of the prototype in Web IDL, not own properties as in Error.
   override get name(): string {

@@ -10,6 +10,7 @@ declare const require: (name: 'tr46') => Tr46; // esbuild puts it in
  */
 export function toASCII(domain: string, options: { readonly useSTD3ASCIIRules?: boolean }): string | null {
   // oxlint-disable-next-line no-control-regex
-  if (options.useSTD3ASCIIRules !== true && /^[\x00-\x7f]*$/.test(domain) && !/(^|\.)xn--/i.test(domain)) return domain.toLowerCase();
+  if (options.useSTD3ASCIIRules !== true && /^[\x00-\x7f]*$/.test(domain) && !/(^|\.)xn--/i.test(domain))
+    return domain.toLowerCase();
   return require('tr46').toASCII(domain, options);
 }

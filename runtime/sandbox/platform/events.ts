@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 /** DOM events without a tree: one target, no capture, no bubbling. */
 export class Event {
   readonly type: string;
@@ -10,7 +11,7 @@ export class Event {
   #stopped = false;
 
   constructor(type: unknown, init: { bubbles?: boolean; cancelable?: boolean } = {}) {
-    this.type = String(type);
+    this.type = domString(type);
     this.bubbles = Boolean(init?.bubbles);
     this.cancelable = Boolean(init?.cancelable);
   }
@@ -25,7 +26,7 @@ export class Event {
     this.#stopped = true;
   }
   /** @internal */
-  static isStopped(event: Event): boolean {
+  static isStopped(this: void, event: Event): boolean {
     return event.#stopped;
   }
 }
@@ -51,9 +52,13 @@ interface Registration {
 export class EventTarget {
   #registrations: Registration[] = [];
 
-  addEventListener(type: unknown, listener: Listener | null, options?: boolean | { once?: boolean; signal?: EventTarget & { aborted: boolean } }): void {
+  addEventListener(
+    type: unknown,
+    listener: Listener | null,
+    options?: boolean | { once?: boolean; signal?: EventTarget & { aborted: boolean } },
+  ): void {
     if (listener === null || listener === undefined) return;
-    const name = String(type);
+    const name = domString(type);
     const once = typeof options === 'object' && options !== null && Boolean(options.once);
     const signal = typeof options === 'object' && options !== null ? options.signal : undefined;
     if (signal?.aborted) return;
@@ -62,7 +67,7 @@ export class EventTarget {
     signal?.addEventListener('abort', () => this.removeEventListener(name, listener), { once: true });
   }
   removeEventListener(type: unknown, listener: Listener | null): void {
-    const name = String(type);
+    const name = domString(type);
     this.#registrations = this.#registrations.filter((known) => {
       const match = known.type === name && known.listener === listener;
       if (match) known.removed = true;

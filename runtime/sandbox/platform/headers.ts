@@ -1,17 +1,19 @@
+import { domString } from './dom-string.ts';
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 function nameOf(name: unknown): string {
-  const text = String(name);
+  const text = domString(name);
   if (!NAME.test(text)) throw new TypeError('a header name is empty or has a character that is not allowed');
   return text.toLowerCase();
 }
 
 /** A byte string without white space around it. */
 function valueOf(value: unknown): string {
-  const text = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
+  const text = domString(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
   // Wider than the Fetch Standard, which refuses only NUL, LF and CR: no control character gets into binary HTTP (RFC 9110 §5.5).
   // oxlint-disable-next-line no-control-regex
-  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(text)) throw new TypeError('a header value has a character that is not allowed');
+  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(text))
+    throw new TypeError('a header value has a character that is not allowed');
   return text;
 }
 
@@ -47,7 +49,9 @@ export class Headers {
         if (value === undefined || rest.length > 0) throw new TypeError('a header is a pair of name and value');
         this.append(name, value);
       }
-    } else for (const name of Reflect.ownKeys(init)) if (Object.prototype.propertyIsEnumerable.call(init, name)) this.append(name, Reflect.get(init, name));
+    } else
+      for (const name of Reflect.ownKeys(init))
+        if (Object.prototype.propertyIsEnumerable.call(init, name)) this.append(name, Reflect.get(init, name));
   }
   #write(): void {
     if (this.#guard === 'immutable') throw new TypeError('these headers cannot be changed');
@@ -79,7 +83,10 @@ export class Headers {
     this.#write();
     const at = this.#entries.findIndex(([known]) => known === wanted);
     if (at < 0) this.#entries.push([wanted, text]);
-    else this.#entries = this.#entries.filter(([known], i) => known !== wanted || i === at).map((entry) => (entry[0] === wanted ? [wanted, text] : entry));
+    else
+      this.#entries = this.#entries
+        .filter(([known], i) => known !== wanted || i === at)
+        .map((entry) => (entry[0] === wanted ? [wanted, text] : entry));
   }
   forEach(callback: (value: string, name: string, headers: Headers) => void, thisArg?: unknown): void {
     for (const [name, value] of this) callback.call(thisArg, value, name, this);

@@ -9,7 +9,7 @@ class Marked extends (function (object: object) {
     super(object);
     this.#code = code;
   }
-  static codeOf(object: object): string | undefined {
+  static codeOf(this: void, object: object): string | undefined {
     return #code in object ? (object as Marked).#code : undefined;
   }
 }

@@ -17,7 +17,9 @@ interface Result {
 /** The object behind `env.BINDING`; `index` is the binding's place in the start message. */
 export function makeModel({ binding, inputs, outputs }: ModelShapes, index: number): object {
   const freeze = (shapes: readonly TensorShape[]): readonly TensorShape[] =>
-    Object.freeze(shapes.map(({ name, type, dims }) => Object.freeze({ name, type, dims: Object.freeze(dims.slice()) })));
+    Object.freeze(
+      shapes.map(({ name, type, dims }) => Object.freeze({ name, type, dims: Object.freeze(dims.slice()) })),
+    );
   return Object.freeze({
     inputs: freeze(inputs),
     outputs: freeze(outputs),
@@ -29,12 +31,17 @@ export function makeModel({ binding, inputs, outputs }: ModelShapes, index: numb
   });
 }
 
-function packFeeds(binding: string, inputs: readonly TensorShape[], feeds: unknown): { layout: number[]; bytes: ArrayBuffer } {
+function packFeeds(
+  binding: string,
+  inputs: readonly TensorShape[],
+  feeds: unknown,
+): { layout: number[]; bytes: ArrayBuffer } {
   const refuse = (message: string): never => {
     throw hostError('CFN_MODEL_INPUT', `env.${binding}.run: ${message}`);
   };
   if (typeof feeds !== 'object' || feeds === null) return refuse('expected an object with one tensor for each input');
-  for (const name of Object.keys(feeds)) if (!inputs.some((input) => input.name === name)) refuse(`the model has no input '${name}'`);
+  for (const name of Object.keys(feeds))
+    if (!inputs.some((input) => input.name === name)) refuse(`the model has no input '${name}'`);
   const layout: number[] = [];
   const parts: Uint8Array[] = [];
   let total = 0;
@@ -44,7 +51,9 @@ function packFeeds(binding: string, inputs: readonly TensorShape[], feeds: unkno
     // Read once: getters of a subclass could answer differently the second time.
     const { type, data, dims } = tensor;
     if (type !== input.type) refuse(`input '${input.name}' needs ${input.type}, got ${type}`);
-    const fits = dims.length === input.dims.length && input.dims.every((dim, axis) => typeof dim === 'string' || dim < 0 || dim === dims[axis]);
+    const fits =
+      dims.length === input.dims.length &&
+      input.dims.every((dim, axis) => typeof dim === 'string' || dim < 0 || dim === dims[axis]);
     if (!fits) refuse(`input '${input.name}' needs shape [${input.dims.join(', ')}], got [${dims.join(', ')}]`);
     const bytes = bytesOf(data);
     layout.push(i, TENSOR_TYPES.indexOf(type), bytes.length, dims.length, ...dims);

@@ -10,7 +10,8 @@ export function percentEncodeAfterEncoding(encoding: string, input: string, set:
   for (const byte of encodeUtf8(input)) {
     const character = String.fromCharCode(byte);
     if (spaceAsPlus && byte === 0x20) out += '+';
-    else if (byte <= 0x1f || byte > 0x7e || set.includes(character)) out += `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+    else if (byte <= 0x1f || byte > 0x7e || set.includes(character))
+      out += `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
     else out += character;
   }
   return out;

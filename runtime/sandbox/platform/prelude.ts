@@ -13,7 +13,11 @@ if (standIn) {
       throw new TypeError('not a SharedArrayBuffer');
     }
   }
-  Object.defineProperty(globalThis, 'SharedArrayBuffer', { value: SharedArrayBufferStandIn, writable: true, configurable: true });
+  Object.defineProperty(globalThis, 'SharedArrayBuffer', {
+    value: SharedArrayBufferStandIn,
+    writable: true,
+    configurable: true,
+  });
 }
 
 export function dropStandIns(): void {

@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import type { DecodedRequest } from '../../../proto/bhttp.ts';
 import { AbortController, type AbortSignal } from './abort.ts';
 import { Body, extractBody, takeBody, teeBody, type BodyInit } from './body.ts';
@@ -14,10 +15,11 @@ export interface RequestInit {
 
 const STANDARD = new Set(['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST', 'PUT']);
 function methodOf(method: unknown): string {
-  const text = String(method);
+  const text = domString(method);
   if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(text)) throw new TypeError('the method is not a token');
   const upper = text.toUpperCase();
-  if (upper === 'CONNECT' || upper === 'TRACE' || upper === 'TRACK') throw new TypeError(`the method ${upper} is not allowed`);
+  if (upper === 'CONNECT' || upper === 'TRACE' || upper === 'TRACK')
+    throw new TypeError(`the method ${upper} is not allowed`);
   return STANDARD.has(upper) ? upper : text;
 }
 
@@ -40,7 +42,11 @@ export class Request extends Body {
   static {
     requestFrom = (decoded) => {
       const { method, scheme, authority, path } = decoded;
-      const request = new Request(INCOMING, {}, `${scheme}://${authority}${path}`, { bytes: decoded.body.length > 0 ? decoded.body : null, stream: null, type: null });
+      const request = new Request(INCOMING, {}, `${scheme}://${authority}${path}`, {
+        bytes: decoded.body.length > 0 ? decoded.body : null,
+        stream: null,
+        type: null,
+      });
       request.#method = method;
       request.#headers = headersOf(decoded.headers, 'immutable');
       return request;
@@ -56,8 +62,9 @@ export class Request extends Body {
       return;
     }
     const base = input instanceof Request ? input : undefined;
-    const url = base === undefined ? new URL(String(input)) : undefined; // no base: there is no location
-    if (url !== undefined && (url.username !== '' || url.password !== '')) throw new TypeError('the URL has credentials');
+    const url = base === undefined ? new URL(domString(input)) : undefined; // no base: there is no location
+    if (url !== undefined && (url.username !== '' || url.password !== ''))
+      throw new TypeError('the URL has credentials');
     const method = methodOf(init.method ?? base?.method ?? 'GET');
     const given = init.body !== undefined && init.body !== null;
     if (given && (method === 'GET' || method === 'HEAD')) throw new TypeError(`a ${method} request has no body`);
@@ -100,5 +107,7 @@ export class Request extends Body {
 function inherited(base: Request): { bytes: Uint8Array | null; stream: Request['body']; type: null } {
   const content = takeBody(base);
   if (content === undefined) return { bytes: null, stream: null, type: null };
-  return 'bytes' in content ? { bytes: content.bytes, stream: null, type: null } : { bytes: null, stream: content.stream, type: null };
+  return 'bytes' in content
+    ? { bytes: content.bytes, stream: null, type: null }
+    : { bytes: null, stream: content.stream, type: null };
 }

@@ -15,12 +15,14 @@ export async function sendResponse(response: Response, withBody: boolean): Promi
   const content = takeBody(response);
   const head = encodeResponseHead(response.status, rawEntries(response.headers));
   const send = (bytes: Uint8Array<ArrayBuffer>, status = 0): void => host().respond(bytes.buffer, status);
-  const tooLarge = (): Error => hostError('CFN_LIMIT_RESPONSE', `the response body is over ${RESPONSE_BYTES_MAX} bytes`);
+  const tooLarge = (): Error =>
+    hostError('CFN_LIMIT_RESPONSE', `the response body is over ${RESPONSE_BYTES_MAX} bytes`);
   if (content === undefined || !withBody) return send(concatBytes(head, CONTENT_END), response.status);
   if ('bytes' in content) {
     const { bytes } = content;
     if (bytes.length > RESPONSE_BYTES_MAX) throw tooLarge();
-    if (head.length + bytes.length <= PIECE_BYTES) return send(concatBytes(head, encodeContentChunk(bytes), CONTENT_END), response.status);
+    if (head.length + bytes.length <= PIECE_BYTES)
+      return send(concatBytes(head, encodeContentChunk(bytes), CONTENT_END), response.status);
     send(head, response.status);
     sendPieces(bytes, send);
     return send(CONTENT_END.slice());

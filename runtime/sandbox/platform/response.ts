@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { Body, extractBody, teeBody, type BodyInit } from './body.ts';
 import { Headers, type HeadersInit } from './headers.ts';
 import { URL } from './url.ts';
@@ -29,7 +30,7 @@ export class Response extends Body {
     const content = extractBody(body);
     super(content);
     this.#status = status;
-    this.#statusText = String(init?.statusText ?? '');
+    this.#statusText = domString(init?.statusText ?? '');
     this.#headers = new Headers(init?.headers);
     if (content.type !== null && !this.#headers.has('content-type')) this.#headers.set('content-type', content.type);
   }
@@ -67,7 +68,7 @@ export class Response extends Body {
     return new Response(text, { ...init, headers });
   }
   static redirect(url: unknown, status = 302): Response {
-    const location = new URL(String(url)).href;
+    const location = new URL(domString(url)).href;
     if (!REDIRECT.has(status)) throw new RangeError(`${status} is not the status of a redirect`);
     return new Response(null, { status, headers: { location } });
   }

@@ -1,3 +1,4 @@
+import { domString } from './dom-string.ts';
 import { TransformStream, type ReadableStream, type WritableStream } from 'web-streams-polyfill';
 import { bytesOf, encodeUtf8, TextDecoder } from './utf8.ts';
 
@@ -61,7 +62,7 @@ export class TextEncoderStream {
     let held = ''; // the first half of a pair whose second may come in the next chunk
     this.#transform = new TransformStream({
       transform(chunk, controller) {
-        let text = held + String(chunk);
+        let text = held + domString(chunk);
         held = '';
         if (text !== '' && isHighSurrogate(text.charCodeAt(text.length - 1))) {
           held = text.slice(-1);

@@ -1,7 +1,15 @@
 import { Blob } from './blob.ts';
 import { DOMException } from './dom-exception.ts';
 
-const ERRORS: Readonly<Record<string, ErrorConstructor>> = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
+const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
+  Error,
+  EvalError,
+  RangeError,
+  ReferenceError,
+  SyntaxError,
+  TypeError,
+  URIError,
+};
 
 function refuse(what: string): never {
   throw new DOMException(`${what} could not be cloned`, 'DataCloneError');
@@ -23,7 +31,8 @@ export function structuredClone(value: unknown, options: { transfer?: Iterable<u
 }
 
 function clone(value: unknown, seen: Map<object, unknown>): unknown {
-  if (typeof value === 'symbol' || typeof value === 'function') refuse(typeof value === 'symbol' ? 'a symbol' : 'a function');
+  if (typeof value === 'symbol' || typeof value === 'function')
+    refuse(typeof value === 'symbol' ? 'a symbol' : 'a function');
   if (typeof value !== 'object' || value === null) return value;
   if (seen.has(value)) return seen.get(value);
   const keep = <T extends object>(copy: T): T => {
@@ -34,20 +43,23 @@ function clone(value: unknown, seen: Map<object, unknown>): unknown {
   if (ArrayBuffer.isView(value)) {
     const buffer = clone(value.buffer, seen) as ArrayBuffer;
     const View = value.constructor as new (buffer: ArrayBuffer, offset: number, length: number) => object;
-    return keep(new View(buffer, value.byteOffset, value instanceof DataView ? value.byteLength : (value as Uint8Array).length));
+    return keep(
+      new View(buffer, value.byteOffset, value instanceof DataView ? value.byteLength : (value as Uint8Array).length),
+    );
   }
   if (value instanceof Date) return keep(new Date(value.getTime()));
   if (value instanceof RegExp) return keep(new RegExp(value.source, value.flags));
   if (value instanceof Blob) return value; // immutable
-  if (value instanceof Boolean || value instanceof Number || value instanceof String || value instanceof BigInt) return keep(Object(value.valueOf()) as object);
+  if (value instanceof Boolean || value instanceof Number || value instanceof String || value instanceof BigInt)
+    return keep(Object(value.valueOf()) as object);
   if (value instanceof Map) {
     const copy = keep(new Map());
-    for (const [key, item] of [...value]) copy.set(clone(key, seen), clone(item, seen));
+    for (const [key, item] of Array.from(value)) copy.set(clone(key, seen), clone(item, seen));
     return copy;
   }
   if (value instanceof Set) {
     const copy = keep(new Set());
-    for (const item of [...value]) copy.add(clone(item, seen));
+    for (const item of Array.from(value)) copy.add(clone(item, seen));
     return copy;
   }
   if (value instanceof DOMException) return keep(new DOMException(value.message, value.name));
@@ -57,8 +69,9 @@ function clone(value: unknown, seen: Map<object, unknown>): unknown {
     if (value.stack !== undefined) copy.stack = value.stack;
     return copy;
   }
-  if (value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || value instanceof Promise) refuse('the object');
-  const copy = keep(Array.isArray(value) ? (new Array(value.length) as object) : {}) as Record<string, unknown>;
+  if (value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || value instanceof Promise)
+    refuse('the object');
+  const copy = keep(Array.isArray(value) ? Object.assign([], { length: value.length }) : {}) as Record<string, unknown>;
   for (const key of Object.keys(value)) copy[key] = clone((value as Record<string, unknown>)[key], seen);
   return copy;
 }

@@ -21,7 +21,12 @@ function add(callback: unknown, ms: unknown, args: readonly unknown[], repeats: 
   if (timers.size >= TIMERS_MAX) throw new RangeError(`more than ${TIMERS_MAX} timers at once`);
   const id = ++lastId;
   const delay = Number(ms);
-  const timer: Timer = { callback: callback as Timer['callback'], args, ms: delay >= 0 && delay <= DELAY_MAX ? Math.trunc(delay) : 0, repeats };
+  const timer: Timer = {
+    callback: callback as Timer['callback'],
+    args,
+    ms: delay >= 0 && delay <= DELAY_MAX ? Math.trunc(delay) : 0,
+    repeats,
+  };
   timers.set(id, timer);
   if (started) host().startTimer(id, timer.ms);
   return id;

@@ -1,5 +1,13 @@
+import { domString } from './dom-string.ts';
 import { decodeWindows1252, WINDOWS_1252_LABELS } from './windows-1252.ts';
-const UTF8_LABELS = new Set(['unicode-1-1-utf-8', 'unicode11utf8', 'unicode20utf8', 'utf-8', 'utf8', 'x-unicode20utf8']);
+const UTF8_LABELS = new Set([
+  'unicode-1-1-utf-8',
+  'unicode11utf8',
+  'unicode20utf8',
+  'utf-8',
+  'utf8',
+  'x-unicode20utf8',
+]);
 
 /** UTF-8 bytes of a string; a lone surrogate becomes U+FFFD. */
 export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
@@ -22,7 +30,8 @@ function utf8Length(text: string): number {
   return length;
 }
 
-const isPair = (text: string, i: number): boolean => (text.charCodeAt(i) & 0xfc00) === 0xd800 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00;
+const isPair = (text: string, i: number): boolean =>
+  (text.charCodeAt(i) & 0xfc00) === 0xd800 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00;
 
 /** Writes whole characters while they fit. */
 export function encodeUtf8Into(text: string, out: Uint8Array): { read: number; written: number } {
@@ -60,11 +69,11 @@ export class TextEncoder {
     return 'utf-8';
   }
   encode(text: unknown = ''): Uint8Array<ArrayBuffer> {
-    return encodeUtf8(String(text));
+    return encodeUtf8(domString(text));
   }
   encodeInto(text: unknown, out: Uint8Array): { read: number; written: number } {
     if (!(out instanceof Uint8Array)) throw new TypeError('encodeInto needs a Uint8Array');
-    return encodeUtf8Into(String(text), out);
+    return encodeUtf8Into(domString(text), out);
   }
   get [Symbol.toStringTag](): string {
     return 'TextEncoder';
@@ -84,7 +93,7 @@ export class TextDecoder {
   #started = false;
 
   constructor(label: unknown = 'utf-8', options: { fatal?: boolean; ignoreBOM?: boolean } = {}) {
-    const name = String(label)
+    const name = domString(label)
       .replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '')
       .toLowerCase();
     this.#windows1252 = WINDOWS_1252_LABELS.has(name);
@@ -187,12 +196,17 @@ export class TextDecoder {
 }
 
 const { fromCharCode } = String;
-const fromUnits = (units: Uint16Array, count: number): string => Reflect.apply(fromCharCode, undefined, units.subarray(0, count));
+const fromUnits = (units: Uint16Array, count: number): string =>
+  Reflect.apply(fromCharCode, undefined, units.subarray(0, count));
 
 /** A view of the bytes of a buffer or view. */
 export function bytesOf(source: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): Uint8Array {
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
-  if (source instanceof ArrayBuffer || (typeof SharedArrayBuffer !== 'undefined' && source instanceof SharedArrayBuffer)) return new Uint8Array(source);
+  if (
+    source instanceof ArrayBuffer ||
+    (typeof SharedArrayBuffer !== 'undefined' && source instanceof SharedArrayBuffer)
+  )
+    return new Uint8Array(source);
   throw new TypeError('expected an ArrayBuffer or a view of one');
 }
 

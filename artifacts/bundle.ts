@@ -45,7 +45,9 @@ async function bundleModule(projectDir: string, main: string): Promise<Uint8Arra
     throw new CfnError('CFN_CONFIG_INVALID', `${CONFIG_FILE}: main: ${main} does not exist`, { cause });
   });
   try {
-    const { outputFiles } = await (await loadEsbuild()).build({
+    const { outputFiles } = await (
+      await loadEsbuild()
+    ).build({
       absWorkingDir: root, // Paths in the output are relative to it, so the digest does not depend on where the project lies.
       entryPoints: [main],
       bundle: true,

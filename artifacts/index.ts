@@ -1,4 +1,4 @@
-export { segmentOpener, openSegment, segmentCount, sealedBytes, type ModelFile, type SegmentOpener } from './stream.ts';
+export { segmentOpener, type ModelFile, type SegmentOpener } from './stream.ts';
 export { sealModel, MODEL_ENTRY, type SealedModel, type SealProgress } from './seal-model.ts';
 export type { BlobStore } from './blob-store.ts';
 export { folderBlobStore } from './folder-blob-store.ts';

@@ -63,7 +63,7 @@ describe('round trip', () => {
   });
 });
 
-describe('refuses', () => {
+describe('INV-07 refuses', () => {
   const [a, b, c, d] = segments as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
   const flip = (bytes: Uint8Array, at: number): Uint8Array => bytes.with(at, (bytes[at] ?? 0) ^ 1);
   const other = seal(plaintext, { path: 'weights.bin' });

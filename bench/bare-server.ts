@@ -30,7 +30,10 @@ async function bind(file: string): Promise<Model> {
     outputs: [],
     async run(feeds) {
       const ortFeeds = Object.fromEntries(
-        Object.entries(feeds).map(([name, { type, data, dims }]) => [name, new OrtTensor(type as 'float32', data as Float32Array, dims)]),
+        Object.entries(feeds).map(([name, { type, data, dims }]) => [
+          name,
+          new OrtTensor(type as 'float32', data as Float32Array, dims),
+        ]),
       );
       const results = await session.run(ortFeeds);
       return Object.fromEntries(
@@ -48,7 +51,9 @@ const { bundle } = await bundleFunction({ projectDir });
 Object.assign(globalThis, { Tensor: PlainTensor });
 const file = join(mkdtempSync(join(tmpdir(), 'cfn-bench-')), 'bundle.mjs');
 writeFileSync(file, bundle);
-const { default: module_ } = (await import(pathToFileURL(file).href)) as { default: FunctionModule<Record<string, Model>> };
+const { default: module_ } = (await import(pathToFileURL(file).href)) as {
+  default: FunctionModule<Record<string, Model>>;
+};
 const env: Record<string, Model> = {};
 for (const binding of bindings) {
   const [name = '', path = ''] = binding.split('=');

@@ -13,7 +13,10 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   ocr: async () => (await import('./ocr.ts')).ocr(),
 };
 
-const { values, positionals } = parseArgs({ options: { json: { type: 'boolean', default: false } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: { json: { type: 'boolean', default: false } },
+  allowPositionals: true,
+});
 const names = positionals.length === 0 ? Object.keys(ROWS) : positionals;
 const rows: Row[] = [];
 for (const name of names) {

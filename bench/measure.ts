@@ -12,7 +12,12 @@ export function quantile(values: readonly number[], q: number): number {
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
 /** Runs `call` `count` times, `concurrency` at a time, with a pause of `paceMs` after each; each must succeed. */
-export async function load(call: () => Promise<void>, count: number, concurrency: number, paceMs = 0): Promise<Figures> {
+export async function load(
+  call: () => Promise<void>,
+  count: number,
+  concurrency: number,
+  paceMs = 0,
+): Promise<Figures> {
   const times: number[] = [];
   let left = count;
   const start = performance.now();

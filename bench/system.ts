@@ -17,7 +17,7 @@ export interface BenchSystem extends AsyncDisposable {
   readonly system: LocalSystem;
   readonly stateDir: string;
   /** Runs `cfn` against the system. */
-  cfn(...args: string[]): Promise<Record<string, unknown>>;
+  readonly cfn: (...args: string[]) => Promise<Record<string, unknown>>;
 }
 
 /** The whole stack on this machine, in a folder of its own. */
@@ -38,7 +38,10 @@ export async function openSystem(): Promise<BenchSystem> {
     system,
     stateDir,
     async cfn(...args) {
-      const child = spawn(process.execPath, [join(root, 'cli/main.ts'), ...args, '--json'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [join(root, 'cli/main.ts'), ...args, '--json'], {
+        env,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
       let output = '';
       child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
       const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
@@ -63,7 +66,11 @@ export async function deployOcr({ cfn }: BenchSystem): Promise<void> {
 
 export function startBare(project: string, bindings: Readonly<Record<string, string>> = {}) {
   const args = [project, ...Object.entries(bindings).map(([name, file]) => `${name}=${file}`)];
-  return startService<{ url: string }>({ name: 'bare server', entry: new URL('bare-server.ts', import.meta.url), args });
+  return startService<{ url: string }>({
+    name: 'bare server',
+    entry: new URL('bare-server.ts', import.meta.url),
+    args,
+  });
 }
 
 /** One POST that must be answered with 200. */

@@ -186,7 +186,7 @@ describe('what is refused before anything is sent', () => {
   });
 });
 
-describe('an answer is refused', () => {
+describe('INV-12 an answer is refused', () => {
   const answer: Answer = { body: [utf8('one'), utf8('two'), utf8('three')] };
 
   test('when it is cut at any chunk boundary', async () => {

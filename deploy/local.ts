@@ -67,7 +67,12 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const at = (name: string): string => join(stateDir, name);
   const running: { stop(): Promise<void> }[] = [];
-  const start = async <Ready>(name: string, entry: string, args: readonly string[], env: Record<string, string> = {}): Promise<ServiceProcess<Ready>> => {
+  const start = async <Ready>(
+    name: string,
+    entry: string,
+    args: readonly string[],
+    env: Record<string, string> = {},
+  ): Promise<ServiceProcess<Ready>> => {
     const onLog = (line: string): void => options.onLog?.(name, line);
     const service = await startService<Ready>({ name, entry: new URL(entry, import.meta.url), args, env, onLog });
     running.unshift(service);
@@ -81,12 +86,21 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
     onProgress('making the simulated platform and the policy that accepts it');
     const policy = at('policy.json');
     const platform = await openSimulatedPlatform(at('platform'));
-    writeFileSync(policy, JSON.stringify(await simulatedPolicy(platform, { mrtd: await measureWorker() }), null, 2), { mode: 0o600 });
+    writeFileSync(policy, JSON.stringify(await simulatedPolicy(platform, { mrtd: await measureWorker() }), null, 2), {
+      mode: 0o600,
+    });
 
     onProgress('starting KMS and gateway');
     const [kms, gateway] = await Promise.all([
       start<KmsReady>('kms', '../kms/main.ts', ['--state', at('kms'), '--listen', '127.0.0.1:0', '--policy', policy]),
-      start<GatewayReady>('gateway', '../gateway/main.ts', ['--state', at('gateway'), '--listen', `127.0.0.1:${options.port ?? 0}`, '--policy', policy]),
+      start<GatewayReady>('gateway', '../gateway/main.ts', [
+        '--state',
+        at('gateway'),
+        '--listen',
+        `127.0.0.1:${options.port ?? 0}`,
+        '--policy',
+        policy,
+      ]),
     ]);
     const gatewayUrl = gateway.ready.url;
     const kmsUrl = kms.ready.url;
@@ -99,8 +113,10 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
         'worker',
         'simulated-worker.ts',
         [
-          ...['--platform', at('platform'), '--gateway-certificate', at('gateway/client.crt')],
-          ...['--blobs', `${gatewayUrl}/v1/blobs`, '--blobs-token-file', at('gateway/worker.token')],
+          `--platform=${at('platform')}`,
+          `--gateway-certificate=${at('gateway/client.crt')}`,
+          `--blobs=${gatewayUrl}/v1/blobs`,
+          `--blobs-token-file=${at('gateway/worker.token')}`,
           ...(options.childStderr === true ? ['--child-stderr'] : []),
         ],
         OVERWRITE_FREED, // in the agent, too
@@ -113,7 +129,11 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
     const first = await startWorker();
 
     await postJson(`${gatewayUrl}/v1/tenants`, operatorToken, { name: TENANT }).catch(tolerateConflict);
-    const { token } = (await postJson(`${gatewayUrl}/v1/tokens`, operatorToken, { tenant: TENANT, role: 'tenant', ttlSeconds: TOKEN_SECONDS })) as { token: string };
+    const { token } = (await postJson(`${gatewayUrl}/v1/tokens`, operatorToken, {
+      tenant: TENANT,
+      role: 'tenant',
+      ttlSeconds: TOKEN_SECONDS,
+    })) as { token: string };
     const kmsToken = await ownerToken(kmsUrl, adminToken, at('kms-owner.token'));
     const config: LocalConfig = { gateway: gatewayUrl, token, tenant: TENANT, kms: kmsUrl, kmsToken, policy };
     const configFile = at('config.json');

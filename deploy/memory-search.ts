@@ -57,7 +57,11 @@ export function searchMemory(pids: readonly number[], patterns: Readonly<Record<
           if (length === 0) break;
           bytesSearched += length;
           for (const [pattern, needle] of needles) {
-            for (let i = window.subarray(0, length).indexOf(needle); i >= 0; i = window.subarray(0, length).indexOf(needle, i + 1)) {
+            for (
+              let i = window.subarray(0, length).indexOf(needle);
+              i >= 0;
+              i = window.subarray(0, length).indexOf(needle, i + 1)
+            ) {
               hits.push({ pid, pattern, address: (at + i).toString(16), mapping: match[3] ?? '' });
             }
           }

@@ -46,7 +46,8 @@ export async function startService<Ready>(start: ServiceStart): Promise<ServiceP
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (line.startsWith('{"ready":true')) ready.resolve(JSON.parse(line) as Ready);
   });
-  const fail = (why: string): void => ready.reject(new CfnError('CFN_INTERNAL', `${start.name} ${why}:\n${lastWords.join('\n')}`));
+  const fail = (why: string): void =>
+    ready.reject(new CfnError('CFN_INTERNAL', `${start.name} ${why}:\n${lastWords.join('\n')}`));
   const timer = setTimeout(() => fail(`was not ready within ${READY_MS_MAX} ms`), READY_MS_MAX);
   void exited.then(() => setTimeout(() => fail('ended before it was ready'), 50));
   try {

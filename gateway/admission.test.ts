@@ -90,7 +90,7 @@ test('admits a worker that the policy accepts, under a lease, and keeps its evid
   expect(admitted.leaseEndsAt.getTime() - admitted.admittedAt.getTime()).toBe(60_000);
 });
 
-describe('refuses, and routes nothing to,', () => {
+describe('INV-01 refuses, and routes nothing to,', () => {
   const flipped = (text: string, at: number): string => {
     const bytes = fromBase64url(text);
     bytes[at] = (bytes[at] ?? 0) ^ 1;
@@ -155,7 +155,7 @@ test('refuses a worker that answers under another certificate than the gatewayâ€
   await expect(admitting.admit('127.0.0.1:1')).rejects.toMatchObject({ code: 'CFN_WORKER_UNAVAILABLE' });
 });
 
-test('a worker that turns bad is out at the next challenge, and back when it is good again', async () => {
+test('INV-01 a worker that turns bad is out at the next challenge, and back when it is good again', async () => {
   let bad = false;
   const { registry, admitting } = gate({ leaseMs: 200 });
   const { address, workerId } = await worker({

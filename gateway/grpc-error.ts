@@ -21,15 +21,6 @@ export function fromGrpcError(cause: unknown): CfnError {
   }
 }
 
-/** Whether the channel itself failed, rather than the worker answering with an error of its own. */
-export function isConnectionLost(cause: unknown): boolean {
-  return (
-    isServiceError(cause) &&
-    cause.metadata.get(GRPC_CODE_KEY).length === 0 &&
-    fromGrpcError(cause).code === 'CFN_WORKER_LOST'
-  );
-}
-
 function isServiceError(cause: unknown): cause is ServiceError {
   return (
     cause instanceof Error &&

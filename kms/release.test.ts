@@ -46,7 +46,7 @@ async function expectRefused(answer: Answer | Promise<Answer>, code: string): Pr
 const leaseOf = (answer: Answer): string => (answer.body as unknown as ReleaseReply).lease;
 const status = (lease: string): Promise<Answer> => kms.send('GET', `/v1/leases/${lease}`);
 
-describe('release', () => {
+describe('INV-05 release', () => {
   test('gives the data key to an attested worker, under a lease that is in the store', async () => {
     const grant = await putGrant();
     const request = await releaseRequest(kms, worker, use);
@@ -157,7 +157,9 @@ describe('release', () => {
       await putGrant();
       const request = await releaseRequest(kms, worker, use);
       const stale = await worker.collect(randomBytes(32));
-      const nonce = Buffer.from(await kmsNonce(request.challenge, request.wrappingKey, digest, request.functionManifest)).toString('base64url');
+      const nonce = Buffer.from(
+        await kmsNonce(request.challenge, request.wrappingKey, digest, request.functionManifest),
+      ).toString('base64url');
       await expectRefused(send({ ...request, evidence: { ...stale, nonce } }), 'CFN_REPORT_DATA_MISMATCH');
     });
 

@@ -115,7 +115,8 @@ export function toBase64url(bytes: Uint8Array): string {
 
 /** Strict and canonical: padding, other alphabets and non-zero trailing bits are refused. */
 export function fromBase64url(text: string, code: ErrorCode = 'CFN_INPUT_INVALID'): Uint8Array<ArrayBuffer> {
-  if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1) throw new CfnError(code, 'expected base64url without padding');
+  if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1)
+    throw new CfnError(code, 'expected base64url without padding');
   const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
   const out = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) out[i] = binary.charCodeAt(i);

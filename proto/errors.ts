@@ -13,75 +13,228 @@ export const ERRORS = {
   // Calls
   CFN_INPUT_INVALID: { fault: 'caller', status: 400, remedy: 'Correct the field named in the message.' },
   CFN_USAGE: { fault: 'caller', status: 400, remedy: 'See `cfn --help`.' },
-  CFN_CONFIG_INVALID: { fault: 'caller', status: 400, remedy: 'Correct the line of `wrangler-style.toml` named in the message.' },
+  CFN_CONFIG_INVALID: {
+    fault: 'caller',
+    status: 400,
+    remedy: 'Correct the line of `wrangler-style.toml` named in the message.',
+  },
   CFN_BUNDLE_FAILED: { fault: 'caller', status: 400, remedy: 'Correct the source error named in the message.' },
-  CFN_TOKEN_INVALID: { fault: 'caller', status: 401, remedy: 'Get a new token from the operator, and pass it with --token or CFN_TOKEN.' },
+  CFN_TOKEN_INVALID: {
+    fault: 'caller',
+    status: 401,
+    remedy: 'Get a new token from the operator, and pass it with --token or CFN_TOKEN.',
+  },
   CFN_TOKEN_SCOPE: { fault: 'caller', status: 403, remedy: 'Use a token whose tenant and role allow this call.' },
   CFN_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Check the path.' },
-  CFN_TENANT_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Check the tenant in the path; an operator makes tenants.' },
-  CFN_FUNCTION_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Deploy it with `cfn deploy`, or check the name in the path.' },
-  CFN_MODEL_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Push it with `cfn model push`, or check owner/name@version.' },
-  CFN_BLOB_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Push the model again; the blob store does not hold this digest.' },
-  CFN_RECEIPT_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Check the request id; receipts are kept for the retention time only.' },
-  CFN_CONFLICT: { fault: 'caller', status: 409, remedy: 'It exists already with other content; choose another name or version.' },
+  CFN_TENANT_NOT_FOUND: {
+    fault: 'caller',
+    status: 404,
+    remedy: 'Check the tenant in the path; an operator makes tenants.',
+  },
+  CFN_FUNCTION_NOT_FOUND: {
+    fault: 'caller',
+    status: 404,
+    remedy: 'Deploy it with `cfn deploy`, or check the name in the path.',
+  },
+  CFN_MODEL_NOT_FOUND: {
+    fault: 'caller',
+    status: 404,
+    remedy: 'Push it with `cfn model push`, or check owner/name@version.',
+  },
+  CFN_BLOB_NOT_FOUND: {
+    fault: 'caller',
+    status: 404,
+    remedy: 'Push the model again; the blob store does not hold this digest.',
+  },
+  CFN_RECEIPT_NOT_FOUND: {
+    fault: 'caller',
+    status: 404,
+    remedy: 'Check the request id; receipts are kept for the retention time only.',
+  },
+  CFN_CONFLICT: {
+    fault: 'caller',
+    status: 409,
+    remedy: 'It exists already with other content; choose another name or version.',
+  },
   CFN_BODY_TOO_LARGE: { fault: 'caller', status: 413, remedy: 'Send a smaller body; the limit is in the message.' },
-  CFN_PLAINTEXT_REFUSED: { fault: 'caller', status: 403, remedy: 'This function takes sealed requests only: use the client SDK or `cfn invoke`.' },
+  CFN_PLAINTEXT_REFUSED: {
+    fault: 'caller',
+    status: 403,
+    remedy: 'This function takes sealed requests only: use the client SDK or `cfn invoke`.',
+  },
   CFN_REQUEST_MALFORMED: { fault: 'caller', status: 400, remedy: 'Send a well-formed encapsulated request.' },
-  CFN_KEY_CONFIG_STALE: { fault: 'caller', status: 422, remedy: 'Fetch the attestation document again, verify it, and seal again.' },
+  CFN_KEY_CONFIG_STALE: {
+    fault: 'caller',
+    status: 422,
+    remedy: 'Fetch the attestation document again, verify it, and seal again.',
+  },
   CFN_REQUEST_REPLAYED: { fault: 'caller', status: 409, remedy: 'Seal a new request; each may be used once.' },
   CFN_REQUEST_EXPIRED: { fault: 'caller', status: 408, remedy: 'Check the clock, and seal a new request.' },
-  CFN_VERSION_MISMATCH: { fault: 'trust', status: 409, remedy: 'The gateway routed to another version than the one sealed for. Fetch the attestation document again.' },
+  CFN_VERSION_MISMATCH: {
+    fault: 'trust',
+    status: 409,
+    remedy: 'The gateway routed to another version than the one sealed for. Fetch the attestation document again.',
+  },
   // Functions
-  CFN_FUNCTION_THREW: { fault: 'caller', status: 500, remedy: 'The function threw; its author sees the line with `cfn dev`.' },
+  CFN_FUNCTION_THREW: {
+    fault: 'caller',
+    status: 500,
+    remedy: 'The function threw; its author sees the line with `cfn dev`.',
+  },
   CFN_FUNCTION_NO_RESPONSE: { fault: 'caller', status: 500, remedy: 'The handler must return a Response.' },
-  CFN_FUNCTION_INVALID: { fault: 'caller', status: 400, remedy: 'The bundle must have a default export with a fetch handler, and evaluate without error.' },
+  CFN_FUNCTION_INVALID: {
+    fault: 'caller',
+    status: 400,
+    remedy: 'The bundle must have a default export with a fetch handler, and evaluate without error.',
+  },
   CFN_LIMIT_CPU: { fault: 'caller', status: 503, remedy: 'The function used more CPU than limits.cpu_ms.' },
   CFN_LIMIT_WALL: { fault: 'caller', status: 504, remedy: 'The function took longer than limits.wall_ms.' },
   CFN_LIMIT_MEMORY: { fault: 'caller', status: 503, remedy: 'The function used more memory than limits.memory_mb.' },
   CFN_LIMIT_RESPONSE: { fault: 'caller', status: 502, remedy: 'The answer was larger than the limit in the message.' },
-  CFN_MODEL_INPUT: { fault: 'caller', status: 400, remedy: 'Feed the inputs that env.MODEL.inputs lists, with matching types and shapes.' },
+  CFN_MODEL_INPUT: {
+    fault: 'caller',
+    status: 400,
+    remedy: 'Feed the inputs that env.MODEL.inputs lists, with matching types and shapes.',
+  },
   // System
   CFN_SANDBOX_LOST: { fault: 'system', status: 503, remedy: 'The sandbox process ended; retry.' },
   CFN_ENGINE_LOST: { fault: 'system', status: 503, remedy: 'The engine process ended; retry.' },
   CFN_ENGINE_FAILED: { fault: 'system', status: 502, remedy: 'The model could not be loaded or run; see the message.' },
-  CFN_WORKER_UNAVAILABLE: { fault: 'system', status: 503, remedy: 'No admitted worker can take this request now; retry with backoff.' },
-  CFN_WORKER_LOST: { fault: 'system', status: 502, remedy: 'The worker went away during the request; retry by sealing again.' },
-  CFN_GATEWAY_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the gateway URL and that it runs; retry with backoff.' },
-  CFN_KMS_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the KMS URL and that it runs; retry with backoff.' },
+  CFN_WORKER_UNAVAILABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'No admitted worker can take this request now; retry with backoff.',
+  },
+  CFN_WORKER_LOST: {
+    fault: 'system',
+    status: 502,
+    remedy: 'The worker went away during the request; retry by sealing again.',
+  },
+  CFN_GATEWAY_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'Check the gateway URL and that it runs; retry with backoff.',
+  },
+  CFN_KMS_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'Check the KMS URL and that it runs; retry with backoff.',
+  },
   CFN_BLOB_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the blob store; retry with backoff.' },
-  CFN_QUOTE_UNAVAILABLE: { fault: 'system', status: 503, remedy: 'The quoting service did not answer; retry with backoff, and check it on the host.' },
+  CFN_QUOTE_UNAVAILABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'The quoting service did not answer; retry with backoff, and check it on the host.',
+  },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
   CFN_ABORTED: { fault: 'system', status: 499, remedy: 'The caller went away.' },
   CFN_INTERNAL: { fault: 'system', status: 500, remedy: 'This is a bug; report it with the request id.' },
   // Trust
-  CFN_RESPONSE_TRUNCATED: { fault: 'trust', status: 502, remedy: 'The sealed answer ended early; discard it and retry.' },
+  CFN_RESPONSE_TRUNCATED: {
+    fault: 'trust',
+    status: 502,
+    remedy: 'The sealed answer ended early; discard it and retry.',
+  },
   CFN_RESPONSE_MALFORMED: { fault: 'trust', status: 502, remedy: 'The sealed answer does not open; discard it.' },
-  CFN_ARTIFACT_ALTERED: { fault: 'trust', status: 422, remedy: 'The model package was cut, reordered, swapped or changed; push it again from the source.' },
-  CFN_MANIFEST_ALTERED: { fault: 'trust', status: 422, remedy: 'Manifest or bundle differ from what the author signed; deploy again from the source.' },
+  CFN_ARTIFACT_ALTERED: {
+    fault: 'trust',
+    status: 422,
+    remedy: 'The model package was cut, reordered, swapped or changed; push it again from the source.',
+  },
+  CFN_MANIFEST_ALTERED: {
+    fault: 'trust',
+    status: 422,
+    remedy: 'Manifest or bundle differ from what the author signed; deploy again from the source.',
+  },
   CFN_EVIDENCE_MALFORMED: { fault: 'trust', status: 422, remedy: 'The evidence cannot be parsed; collect it again.' },
-  CFN_CHAIN_UNTRUSTED: { fault: 'trust', status: 403, remedy: 'The certificate chain does not end at a root that the policy names.' },
-  CFN_CHAIN_INVALID: { fault: 'trust', status: 403, remedy: 'A certificate of the chain is broken, of the wrong role, or not valid now.' },
+  CFN_CHAIN_UNTRUSTED: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The certificate chain does not end at a root that the policy names.',
+  },
+  CFN_CHAIN_INVALID: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'A certificate of the chain is broken, of the wrong role, or not valid now.',
+  },
   CFN_QUOTE_SIGNATURE: { fault: 'trust', status: 403, remedy: 'The quote was altered or signed by another key.' },
-  CFN_QE_BINDING: { fault: 'trust', status: 403, remedy: 'The quoting enclave does not vouch for the attestation key.' },
+  CFN_QE_BINDING: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The quoting enclave does not vouch for the attestation key.',
+  },
   CFN_GPU_EVIDENCE: { fault: 'trust', status: 403, remedy: 'The GPU report does not verify; see the message.' },
-  CFN_NONCE_MISMATCH: { fault: 'trust', status: 403, remedy: 'The evidence answers another challenge; ask again with a fresh nonce.' },
-  CFN_REPORT_DATA_MISMATCH: { fault: 'trust', status: 403, remedy: 'The quote does not bind this nonce, these keys and this GPU evidence.' },
-  CFN_MEASUREMENT_UNKNOWN: { fault: 'trust', status: 403, remedy: 'Compare the measurement with the published reference values.' },
+  CFN_NONCE_MISMATCH: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The evidence answers another challenge; ask again with a fresh nonce.',
+  },
+  CFN_REPORT_DATA_MISMATCH: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The quote does not bind this nonce, these keys and this GPU evidence.',
+  },
+  CFN_MEASUREMENT_UNKNOWN: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'Compare the measurement with the published reference values.',
+  },
   CFN_DEBUG_ENABLED: { fault: 'trust', status: 403, remedy: 'The trust domain runs with debugging; start it without.' },
-  CFN_TD_ATTRIBUTES: { fault: 'trust', status: 403, remedy: 'The trust domain or its TDX module has attributes that production does not allow; see the message.' },
+  CFN_TD_ATTRIBUTES: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The trust domain or its TDX module has attributes that production does not allow; see the message.',
+  },
   CFN_TEE_REFUSED: { fault: 'trust', status: 403, remedy: 'The policy does not accept this TEE kind.' },
-  CFN_POLICY_INVALID: { fault: 'caller', status: 400, remedy: 'Correct the field of the appraisal policy named in the message.' },
-  CFN_WORKER_KEYS_EXPIRED: { fault: 'trust', status: 403, remedy: 'The worker keys document is past its not_after; the worker must renew it.' },
-  CFN_CHANNEL_MISMATCH: { fault: 'trust', status: 403, remedy: 'The TLS key of the connection is not the one that the evidence binds.' },
-  CFN_CHALLENGE_INVALID: { fault: 'trust', status: 403, remedy: 'The challenge is unknown, used or too old; ask for a new one.' },
-  CFN_GRANT_MISSING: { fault: 'trust', status: 403, remedy: 'The model owner has not granted this function the use of the model.' },
+  CFN_POLICY_INVALID: {
+    fault: 'caller',
+    status: 400,
+    remedy: 'Correct the field of the appraisal policy named in the message.',
+  },
+  CFN_WORKER_KEYS_EXPIRED: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The worker keys document is past its not_after; the worker must renew it.',
+  },
+  CFN_CHANNEL_MISMATCH: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The TLS key of the connection is not the one that the evidence binds.',
+  },
+  CFN_CHALLENGE_INVALID: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The challenge is unknown, used or too old; ask for a new one.',
+  },
+  CFN_GRANT_MISSING: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The model owner has not granted this function the use of the model.',
+  },
   CFN_LEASE_ENDED: { fault: 'trust', status: 403, remedy: 'The lease has ended or was revoked; attest again.' },
-  CFN_RECEIPT_INVALID: { fault: 'trust', status: 422, remedy: 'The receipt was altered, or is not signed by the attested worker.' },
-  CFN_SECRET_EXPOSED: { fault: 'trust', status: 503, remedy: 'Others could read or replace this secret file. Run chmod 600 on it only if nobody did; else treat its content as known.' },
-  CFN_KEYRING_ALTERED: { fault: 'trust', status: 500, remedy: 'The keyring does not open under the root key; restore both from the same backup.' },
-  CFN_TEE_ABSENT: { fault: 'trust', status: 503, remedy: 'This machine offers no TEE; run inside a TDX or SEV-SNP VM, or use `cfn dev` for simulation.' },
+  CFN_RECEIPT_INVALID: {
+    fault: 'trust',
+    status: 422,
+    remedy: 'The receipt was altered, or is not signed by the attested worker.',
+  },
+  CFN_SECRET_EXPOSED: {
+    fault: 'trust',
+    status: 503,
+    remedy:
+      'Others could read or replace this secret file. Run chmod 600 on it only if nobody did; else treat its content as known.',
+  },
+  CFN_KEYRING_ALTERED: {
+    fault: 'trust',
+    status: 500,
+    remedy: 'The keyring does not open under the root key; restore both from the same backup.',
+  },
+  CFN_TEE_ABSENT: {
+    fault: 'trust',
+    status: 503,
+    remedy: 'This machine offers no TEE; run inside a TDX or SEV-SNP VM, or use `cfn dev` for simulation.',
+  },
 } as const satisfies Record<`CFN_${string}`, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERRORS;
@@ -134,7 +287,14 @@ export function toProblem(error: CfnError): Problem {
     error.code === 'CFN_KEY_CONFIG_STALE'
       ? 'https://iana.org/assignments/http-problem-types#ohttp-key' // RFC 9458 §5.3
       : `urn:cfn:error:${error.code}`;
-  return { type, title: error.code, status: error.status, detail: error.message, code: error.code, remedy: error.remedy };
+  return {
+    type,
+    title: error.code,
+    status: error.status,
+    detail: error.message,
+    code: error.code,
+    remedy: error.remedy,
+  };
 }
 
 /** Reads a problem document back into an error; `undefined` when it is none of ours. */

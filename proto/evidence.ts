@@ -16,13 +16,20 @@ export const evidenceSchema = z.strictObject({
   workerKeys: base64urlSchema,
   quote: base64urlSchema,
   gpus: z
-    .array(z.strictObject({ arch: z.enum(['HOPPER', 'BLACKWELL']), report: base64urlSchema, certificates: z.string().max(65_536) }))
+    .array(
+      z.strictObject({
+        arch: z.enum(['HOPPER', 'BLACKWELL']),
+        report: base64urlSchema,
+        certificates: z.string().max(65_536),
+      }),
+    )
     .max(16),
 });
 export type Evidence = z.infer<typeof evidenceSchema>;
 
 export function parseEvidence(bytes: Uint8Array): Evidence {
-  if (bytes.length > EVIDENCE_BYTES_MAX) throw new CfnError('CFN_EVIDENCE_MALFORMED', `evidence is over ${EVIDENCE_BYTES_MAX} bytes`);
+  if (bytes.length > EVIDENCE_BYTES_MAX)
+    throw new CfnError('CFN_EVIDENCE_MALFORMED', `evidence is over ${EVIDENCE_BYTES_MAX} bytes`);
   try {
     return evidenceSchema.parse(JSON.parse(fromUtf8(bytes)));
   } catch (cause) {
@@ -42,7 +49,11 @@ export function gpuEvidenceDigest(gpus: Evidence['gpus']): Promise<Uint8Array<Ar
 }
 
 /** The 64 bytes of report data that a quote must carry (design §4). */
-export async function reportData(nonce: Uint8Array, workerKeys: Uint8Array, gpus: Evidence['gpus']): Promise<Uint8Array<ArrayBuffer>> {
+export async function reportData(
+  nonce: Uint8Array,
+  workerKeys: Uint8Array,
+  gpus: Evidence['gpus'],
+): Promise<Uint8Array<ArrayBuffer>> {
   return sha512(frame('cfn/report-data/v1', nonce, workerKeys, await gpuEvidenceDigest(gpus)));
 }
 
@@ -50,7 +61,14 @@ export async function reportData(nonce: Uint8Array, workerKeys: Uint8Array, gpus
 export async function evidenceDigest(evidence: Evidence): Promise<string> {
   const { nonce, workerKeys, quote } = evidence;
   return sha256Hex(
-    frame('cfn/evidence/v1', utf8(evidence.tee), fromBase64url(nonce), fromBase64url(workerKeys), fromBase64url(quote), await gpuEvidenceDigest(evidence.gpus)),
+    frame(
+      'cfn/evidence/v1',
+      utf8(evidence.tee),
+      fromBase64url(nonce),
+      fromBase64url(workerKeys),
+      fromBase64url(quote),
+      await gpuEvidenceDigest(evidence.gpus),
+    ),
   );
 }
 
@@ -84,4 +102,3 @@ export function parseWorkerKeys(bytes: Uint8Array): WorkerKeys {
 export function workerId(workerKeys: Uint8Array): Promise<string> {
   return sha256Hex(workerKeys);
 }
-

@@ -1,17 +1,53 @@
 import { fileURLToPath } from 'node:url';
-import { loadPackageDefinition, type ClientDuplexStream, type Metadata, type ServiceClientConstructor, type ServiceDefinition, type ServiceError, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import {
+  loadPackageDefinition,
+  type ClientDuplexStream,
+  type Metadata,
+  type ServiceClientConstructor,
+  type ServiceDefinition,
+  type ServiceError,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 /** Messages of `worker.proto`, as proto-loader gives them (camelCase, bytes as Buffer, oneof name in `part`). */
-export interface EvidenceRequest { readonly nonce: Buffer; readonly admission: boolean }
-export interface EvidenceReply { readonly evidence: Buffer }
-export interface LoadFunctionRequest { readonly manifest: string; readonly bundle: Buffer; readonly modelManifests: Buffer[] }
-export interface LoadFunctionReply { readonly version: string }
-export interface InvokeHead { readonly requestId: string; readonly version: string; readonly deadlineMs: number }
-export interface InvokeRequest { readonly part?: 'head' | 'chunk'; readonly head?: InvokeHead; readonly chunk?: Buffer | Uint8Array }
-export interface InvokeResponse { readonly part?: 'chunk' | 'end'; readonly chunk?: Buffer | Uint8Array; readonly end?: { readonly receipt: string } }
+export interface EvidenceRequest {
+  readonly nonce: Buffer;
+  readonly admission: boolean;
+}
+export interface EvidenceReply {
+  readonly evidence: Buffer;
+}
+export interface LoadFunctionRequest {
+  readonly manifest: string;
+  readonly bundle: Buffer;
+  readonly modelManifests: Buffer[];
+}
+export interface LoadFunctionReply {
+  readonly version: string;
+}
+export interface InvokeHead {
+  readonly requestId: string;
+  readonly version: string;
+  readonly deadlineMs: number;
+}
+export interface InvokeRequest {
+  readonly part?: 'head' | 'chunk';
+  readonly head?: InvokeHead;
+  readonly chunk?: Buffer | Uint8Array;
+}
+export interface InvokeResponse {
+  readonly part?: 'chunk' | 'end';
+  readonly chunk?: Buffer | Uint8Array;
+  readonly end?: { readonly receipt: string };
+}
 
-type Unary<Q, R> = (request: Q, metadata: Metadata, options: { deadline: number }, callback: (error: ServiceError | null, reply: R) => void) => void;
+type Unary<Q, R> = (
+  request: Q,
+  metadata: Metadata,
+  options: { deadline: number },
+  callback: (error: ServiceError | null, reply: R) => void,
+) => void;
 /** The generated client, with our types. */
 export interface WorkerClient {
   getEvidence: Unary<EvidenceRequest, EvidenceReply>;
@@ -20,8 +56,16 @@ export interface WorkerClient {
   close(): void;
 }
 
-const definition = loadSync(fileURLToPath(new URL('worker.proto', import.meta.url)), { keepCase: false, longs: Number, defaults: false, oneofs: true, enums: String });
-interface Loaded { cfn: { worker: { v1: { Worker: ServiceClientConstructor } } } }
+const definition = loadSync(fileURLToPath(new URL('worker.proto', import.meta.url)), {
+  keepCase: false,
+  longs: Number,
+  defaults: false,
+  oneofs: true,
+  enums: String,
+});
+interface Loaded {
+  cfn: { worker: { v1: { Worker: ServiceClientConstructor } } };
+}
 const loaded = loadPackageDefinition(definition) as unknown as Loaded;
 
 /** Client constructor (`new WorkerClientConstructor(address, credentials, options) as unknown as WorkerClient`) and service definition. */

@@ -5,7 +5,13 @@ import { evidenceSchema } from './evidence.ts';
 import { digestSchema, modelReferenceSchema, nameSchema } from './manifest.ts';
 
 const key32 = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
-const sealedSchema = z.strictObject({ enc: key32, ciphertext: z.string().regex(/^[A-Za-z0-9_-]+$/).max(4096) });
+const sealedSchema = z.strictObject({
+  enc: key32,
+  ciphertext: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]+$/)
+    .max(4096),
+});
 /** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; members base64url. */
 export type Sealed = z.infer<typeof sealedSchema>;
 
@@ -41,7 +47,11 @@ export const releaseReplySchema = z.strictObject({
 export type ReleaseReply = z.infer<typeof releaseReplySchema>;
 
 /** GET /v1/leases/{lease} → 200 while live, `CFN_LEASE_ENDED` afterwards. */
-export const leaseStatusSchema = z.strictObject({ lease: z.string(), live: z.literal(true), remainingMs: z.int().positive() });
+export const leaseStatusSchema = z.strictObject({
+  lease: z.string(),
+  live: z.literal(true),
+  remainingMs: z.int().positive(),
+});
 
 /** POST /v1/leases/{lease}/dropped: the worker's signed statement (JWS by its receipt key) that the key is gone. */
 export const droppedSchema = z.strictObject({ statement: z.string().max(8192) });
@@ -64,7 +74,12 @@ export type Grant = z.infer<typeof grantSchema>;
  * The nonce of evidence for a release, 32 bytes. It binds the function manifest (JWS), too: whoever carries the request could
  * otherwise put in a granted function's manifest, and have the key go to a worker that runs another.
  */
-export function kmsNonce(challenge: string, wrappingKey: string, model: string, functionManifest: string): Promise<Uint8Array<ArrayBuffer>> {
+export function kmsNonce(
+  challenge: string,
+  wrappingKey: string,
+  model: string,
+  functionManifest: string,
+): Promise<Uint8Array<ArrayBuffer>> {
   return sha256(frame('cfn/kms-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(model), utf8(functionManifest)));
 }
 /** HPKE info of a data key sealed by its owner to the KMS. */

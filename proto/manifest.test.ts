@@ -45,18 +45,28 @@ describe('INV-08 signed manifests', () => {
     const other = await signed();
     const [header] = other.jws.split('.');
     const [, payload, signature] = one.jws.split('.');
-    await expect(verifyManifest([header, payload, signature].join('.'))).rejects.toMatchObject({ code: 'CFN_MANIFEST_ALTERED' });
+    await expect(verifyManifest([header, payload, signature].join('.'))).rejects.toMatchObject({
+      code: 'CFN_MANIFEST_ALTERED',
+    });
   });
 
   test('unknown members and another algorithm are refused', async () => {
     const { keys, manifest } = await signed();
     const jwk = await exportJWK(keys.publicKey);
     const extra = await new CompactSign(utf8(JSON.stringify({ ...manifest, more: 1 })))
-      .setProtectedHeader({ alg: 'EdDSA', typ: 'cfn-function+jws', jwk: { kty: 'OKP', crv: 'Ed25519', x: jwk.x ?? '' } })
+      .setProtectedHeader({
+        alg: 'EdDSA',
+        typ: 'cfn-function+jws',
+        jwk: { kty: 'OKP', crv: 'Ed25519', x: jwk.x ?? '' },
+      })
       .sign(keys.privateKey);
     await expect(verifyManifest(extra)).rejects.toMatchObject({ code: 'CFN_MANIFEST_ALTERED' });
     const hmac = await new CompactSign(utf8(JSON.stringify(manifest)))
-      .setProtectedHeader({ alg: 'HS256', typ: 'cfn-function+jws', jwk: { kty: 'OKP', crv: 'Ed25519', x: jwk.x ?? '' } })
+      .setProtectedHeader({
+        alg: 'HS256',
+        typ: 'cfn-function+jws',
+        jwk: { kty: 'OKP', crv: 'Ed25519', x: jwk.x ?? '' },
+      })
       .sign(new Uint8Array(32));
     await expect(verifyManifest(hmac)).rejects.toMatchObject({ code: 'CFN_MANIFEST_ALTERED' });
   });

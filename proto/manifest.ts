@@ -5,7 +5,9 @@ import { fromUtf8, utf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
 import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX } from './limits.ts';
 
-export const nameSchema = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and hyphens, at most 63');
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and hyphens, at most 63');
 export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'SHA-256 as 64 lower-case hexadecimal digits');
 /** `owner/name@version`. */
 export const modelReferenceSchema = z
@@ -52,7 +54,11 @@ export interface SignedManifest {
 const JWS_TYPE = 'cfn-function+jws';
 
 /** Signs with the author's Ed25519 key. The public key travels in the header; whether to trust it is the verifier's question. */
-export async function signManifest(manifest: FunctionManifest, key: CryptoKey, publicJwk: JWK): Promise<SignedManifest> {
+export async function signManifest(
+  manifest: FunctionManifest,
+  key: CryptoKey,
+  publicJwk: JWK,
+): Promise<SignedManifest> {
   const payload = utf8(JSON.stringify(functionManifestSchema.parse(manifest)));
   const jwk = { kty: 'OKP', crv: 'Ed25519', x: publicJwk.x ?? '' };
   const jws = await new CompactSign(payload).setProtectedHeader({ alg: 'EdDSA', typ: JWS_TYPE, jwk }).sign(key);
@@ -65,25 +71,32 @@ export async function signManifest(manifest: FunctionManifest, key: CryptoKey, p
  * @throws {CfnError} `CFN_MANIFEST_ALTERED` when the signature or the content does not hold.
  */
 export async function verifyManifest(jws: string): Promise<SignedManifest> {
-  if (jws.length > MANIFEST_BYTES_MAX) throw new CfnError('CFN_MANIFEST_ALTERED', `manifest is over ${MANIFEST_BYTES_MAX} bytes`);
+  if (jws.length > MANIFEST_BYTES_MAX)
+    throw new CfnError('CFN_MANIFEST_ALTERED', `manifest is over ${MANIFEST_BYTES_MAX} bytes`);
   try {
     let author = '';
     const { payload, protectedHeader } = await compactVerify(
       jws,
       async (header) => {
         const { jwk } = header;
-        if (jwk?.kty !== 'OKP' || jwk.crv !== 'Ed25519' || jwk.x === undefined) throw new Error('header has no Ed25519 key');
+        if (jwk?.kty !== 'OKP' || jwk.crv !== 'Ed25519' || jwk.x === undefined)
+          throw new Error('header has no Ed25519 key');
         const key = { kty: 'OKP', crv: 'Ed25519', x: jwk.x };
         author = await calculateJwkThumbprint(key);
         return importJWK(key, 'EdDSA');
       },
       { algorithms: ['EdDSA'] },
     );
-    if (protectedHeader.typ !== JWS_TYPE) throw new Error(`typ is ${String(protectedHeader.typ)}, expected ${JWS_TYPE}`);
+    if (protectedHeader.typ !== JWS_TYPE)
+      throw new Error(`typ is ${String(protectedHeader.typ)}, expected ${JWS_TYPE}`);
     const manifest = functionManifestSchema.parse(JSON.parse(fromUtf8(payload)));
     return { manifest, version: await sha256Hex(payload), author, jws };
   } catch (cause) {
-    throw new CfnError('CFN_MANIFEST_ALTERED', `signed manifest does not verify: ${String((cause as Error).message).slice(0, 200)}`, { cause });
+    throw new CfnError(
+      'CFN_MANIFEST_ALTERED',
+      `signed manifest does not verify: ${String((cause as Error).message).slice(0, 200)}`,
+      { cause },
+    );
   }
 }
 

@@ -32,8 +32,12 @@ export const modelPackageSchema = z.strictObject({
 export type ModelPackage = z.infer<typeof modelPackageSchema>;
 
 /** @throws {CfnError} `CFN_ARTIFACT_ALTERED` when the bytes are not the manifest with this digest. */
-export async function parseModelPackage(bytes: Uint8Array, expectedDigest?: string): Promise<ModelPackage & { readonly digest: string }> {
-  if (bytes.length > MANIFEST_BYTES_MAX) throw new CfnError('CFN_ARTIFACT_ALTERED', `model manifest is over ${MANIFEST_BYTES_MAX} bytes`);
+export async function parseModelPackage(
+  bytes: Uint8Array,
+  expectedDigest?: string,
+): Promise<ModelPackage & { readonly digest: string }> {
+  if (bytes.length > MANIFEST_BYTES_MAX)
+    throw new CfnError('CFN_ARTIFACT_ALTERED', `model manifest is over ${MANIFEST_BYTES_MAX} bytes`);
   const digest = await sha256Hex(bytes);
   if (expectedDigest !== undefined && digest !== expectedDigest) {
     throw new CfnError('CFN_ARTIFACT_ALTERED', `model manifest has digest ${digest}, expected ${expectedDigest}`);

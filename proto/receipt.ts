@@ -20,17 +20,29 @@ export const receiptSchema = z.strictObject({
   evidence: z.union([digestSchema, z.literal('')]),
   function: z.strictObject({ tenant: nameSchema, name: nameSchema, version: digestSchema }),
   /** Model packages, with the digest of the policy under which their KMS released the key. */
-  models: z.array(z.strictObject({ binding: z.string(), model: z.string(), digest: digestSchema, policy: digestSchema })),
+  models: z.array(
+    z.strictObject({ binding: z.string(), model: z.string(), digest: digestSchema, policy: digestSchema }),
+  ),
   /** SHA-256 and length of the sealed request, whole. */
   request: z.strictObject({ digest: digestSchema, bytes: count }),
   /** SHA-256 and length of the sealed response up to its final chunk, which carries this receipt. */
   response: z.strictObject({ digest: digestSchema, bytes: count, status: z.int().min(100).max(599) }),
   /** `ok`, or the error code that the caller was answered with. */
   outcome: z.string().refine((value) => value === 'ok' || isErrorCode(value)),
-  usage: z.strictObject({ cpuMs: z.number().nonnegative(), wallMs: z.number().nonnegative(), engineMs: z.number().nonnegative(), engineCalls: count }),
+  usage: z.strictObject({
+    cpuMs: z.number().nonnegative(),
+    wallMs: z.number().nonnegative(),
+    engineMs: z.number().nonnegative(),
+    engineCalls: count,
+  }),
   egress: z.array(z.string()),
   /** What was done after the answer; each claim is made by the code that did it. */
-  wipe: z.strictObject({ isolateDisposed: z.boolean(), sandboxBytesOverwritten: count, engineBytesOverwritten: count, agentBytesOverwritten: count }),
+  wipe: z.strictObject({
+    isolateDisposed: z.boolean(),
+    sandboxBytesOverwritten: count,
+    engineBytesOverwritten: count,
+    agentBytesOverwritten: count,
+  }),
   sequence: count,
   /** SHA-256 of the receipt (JWS) before this one from the same worker; empty for the first. */
   previous: z.union([digestSchema, z.literal('')]),
@@ -55,7 +67,9 @@ export async function verifyReceipt(jws: string, publicKey: string): Promise<Rec
     if (protectedHeader.typ !== JWS_TYPE) throw new Error('typ');
     return receiptSchema.parse(JSON.parse(fromUtf8(payload)));
   } catch (cause) {
-    throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt does not verify under the receipt key of the worker', { cause });
+    throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt does not verify under the receipt key of the worker', {
+      cause,
+    });
   }
 }
 

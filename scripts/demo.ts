@@ -48,42 +48,75 @@ async function cfn(system: LocalSystem, ...args: string[]): Promise<Record<strin
 }
 
 async function main(): Promise<void> {
-  say(`${pc.yellow('SIMULATED')}: this machine has no TEE. The evidence has the genuine formats under a root made just now; it proves nothing about hardware.\n`);
+  say(
+    `${pc.yellow('SIMULATED')}: this machine has no TEE. The evidence has the genuine formats under a root made just now; it proves nothing about hardware.\n`,
+  );
 
-  const system = await timed('Start KMS, gateway and one simulated worker, each a process; the gateway admits the worker by its evidence', () => startLocal({ stateDir }));
+  const system = await timed(
+    'Start KMS, gateway and one simulated worker, each a process; the gateway admits the worker by its evidence',
+    () => startLocal({ stateDir }),
+  );
   try {
-    detail(`gateway ${system.gatewayUrl} (pid ${system.gateway.pid}), KMS ${system.kmsUrl} (pid ${system.kms.pid}), worker pid ${system.worker().pid}`);
+    detail(
+      `gateway ${system.gatewayUrl} (pid ${system.gateway.pid}), KMS ${system.kmsUrl} (pid ${system.kms.pid}), worker pid ${system.worker().pid}`,
+    );
 
     const models = [
       ['demo/text-detector@1', 'ch_PP-OCRv4_det_infer.onnx'],
       ['demo/text-recogniser@1', 'ch_PP-OCRv4_rec_infer.onnx'],
     ] as const;
     for (const [name, file] of models) {
-      const pushed = await timed(`Encrypt ${name} here, push the ciphertext, give the key to the KMS, grant it to demo/ocr`, async () => {
-        const result = await cfn(system, 'model', 'push', join(assets, file), '--name', name);
-        await cfn(system, 'model', 'grant', name, '--to', 'demo/ocr');
-        return result;
-      });
+      const pushed = await timed(
+        `Encrypt ${name} here, push the ciphertext, give the key to the KMS, grant it to demo/ocr`,
+        async () => {
+          const result = await cfn(system, 'model', 'push', join(assets, file), '--name', name);
+          await cfn(system, 'model', 'grant', name, '--to', 'demo/ocr');
+          return result;
+        },
+      );
       detail(`package ${String(pushed['digest']).slice(0, 16)}…`);
     }
 
-    const deployed = await timed('Bundle, sign and deploy the function; the worker attests to the KMS and gets both keys', () => cfn(system, 'deploy', project));
-    detail(`version ${String(deployed['version']).slice(0, 16)}…, invoke with: curl --data-binary @photo.jpg ${String(deployed['url'])}`);
+    const deployed = await timed(
+      'Bundle, sign and deploy the function; the worker attests to the KMS and gets both keys',
+      () => cfn(system, 'deploy', project),
+    );
+    detail(
+      `version ${String(deployed['version']).slice(0, 16)}…, invoke with: curl --data-binary @photo.jpg ${String(deployed['url'])}`,
+    );
 
-    const verified = await timed('Verify the evidence as a caller, under a policy of our own', () => cfn(system, 'verify', 'demo/ocr'));
+    const verified = await timed('Verify the evidence as a caller, under a policy of our own', () =>
+      cfn(system, 'verify', 'demo/ocr'),
+    );
     describeVerification(verified);
 
     const receiptFile = join(stateDir, 'receipt.jws');
     const marker = `cfn-demo-${crypto.randomUUID()}`;
     const answer = await timed('Seal a photograph to the worker, have it read, check the receipt', () =>
-      cfn(system, 'invoke', 'demo/ocr', '--data', `@${photo}`, '-H', 'content-type: image/jpeg', '-H', `x-marker: ${marker}`, '--receipt-out', receiptFile),
+      cfn(
+        system,
+        'invoke',
+        'demo/ocr',
+        '--data',
+        `@${photo}`,
+        '-H',
+        'content-type: image/jpeg',
+        '-H',
+        `x-marker: ${marker}`,
+        '--receipt-out',
+        receiptFile,
+      ),
     );
     const lines = linesOf(answer);
     for (const line of lines) detail(pc.green(line));
 
-    await timed('Where did the data go? The receipt, verified', () => cfn(system, 'receipt', 'verify', receiptFile)).then(describeReceipt);
+    await timed('Where did the data go? The receipt, verified', () =>
+      cfn(system, 'receipt', 'verify', receiptFile),
+    ).then(describeReceipt);
 
-    await timed('Search the whole memory of every process of the worker for the request and the answer', () => findRest(system, marker, lines));
+    await timed('Search the whole memory of every process of the worker for the request and the answer', () =>
+      findRest(system, marker, lines),
+    );
   } finally {
     await timed('Stop', () => system.stop());
     rmSync(stateDir, { recursive: true, force: true });
@@ -96,7 +129,10 @@ function linesOf(answer: Record<string, unknown>): string[] {
 }
 
 function describeVerification(result: Record<string, unknown>): void {
-  const workers = (result['workers'] ?? []) as { checks: { name: string }[]; skipped: { name: string; reason: string }[] }[];
+  const workers = (result['workers'] ?? []) as {
+    checks: { name: string }[];
+    skipped: { name: string; reason: string }[];
+  }[];
   for (const { checks, skipped } of workers) {
     detail(`${checks.length} checks passed: ${checks.map(({ name }) => name).join(', ')}`);
     for (const { name, reason } of skipped) detail(pc.dim(`skipped: ${name} (${reason})`));
@@ -104,9 +140,19 @@ function describeVerification(result: Record<string, unknown>): void {
 }
 
 function describeReceipt(result: Record<string, unknown>): void {
-  const receipt = result['receipt'] as { function: { tenant: string; name: string }; models: { model: string }[]; usage: Record<string, number>; wipe: Record<string, unknown>; tee: string };
-  detail(`${receipt.function.tenant}/${receipt.function.name} with ${receipt.models.map(({ model }) => model).join(' and ')} on a ${receipt.tee} worker`);
-  detail(`cpu ${receipt.usage['cpuMs']?.toFixed(0)} ms, engine ${receipt.usage['engineMs']?.toFixed(0)} ms in ${receipt.usage['engineCalls']} calls; wiped: ${JSON.stringify(receipt.wipe)}`);
+  const receipt = result['receipt'] as {
+    function: { tenant: string; name: string };
+    models: { model: string }[];
+    usage: Record<string, number>;
+    wipe: Record<string, unknown>;
+    tee: string;
+  };
+  detail(
+    `${receipt.function.tenant}/${receipt.function.name} with ${receipt.models.map(({ model }) => model).join(' and ')} on a ${receipt.tee} worker`,
+  );
+  detail(
+    `cpu ${receipt.usage['cpuMs']?.toFixed(0)} ms, engine ${receipt.usage['engineMs']?.toFixed(0)} ms in ${receipt.usage['engineCalls']} calls; wiped: ${JSON.stringify(receipt.wipe)}`,
+  );
 }
 
 async function findRest(system: LocalSystem, marker: string, lines: readonly string[]): Promise<void> {
@@ -121,7 +167,8 @@ async function findRest(system: LocalSystem, marker: string, lines: readonly str
   };
   const { hits, bytesSearched, processes } = searchMemory(processTree(system.worker().pid), patterns);
   process.stdout.write(`${processes} processes, ${(bytesSearched / 1e6).toFixed(0)} MB, ${hits.length} hits `);
-  for (const hit of hits) console.error(`\n   found ${hit.pattern} in process ${hit.pid} at ${hit.address} ${hit.mapping}`);
+  for (const hit of hits)
+    console.error(`\n   found ${hit.pattern} in process ${hit.pid} at ${hit.address} ${hit.mapping}`);
   if (hits.length > 0) process.exitCode = 1;
 }
 

@@ -4,10 +4,18 @@ import { problemCode, startTestSystem, type TestSystem } from './local-system.ts
 /** Functions that misbehave: each gets its own code, and its neighbour goes on. */
 const HOSTILE = [
   ['loops', 'for(;;){}', ['CFN_LIMIT_CPU']],
-  ['allocates', 'const keep=[]; for(;;) keep.push(new Array(100_000).fill(keep.length));', ['CFN_LIMIT_MEMORY', 'CFN_SANDBOX_LOST']], // it may end the process: then the code says retry
+  [
+    'allocates',
+    'const keep=[]; for(;;) keep.push(new Array(100_000).fill(keep.length));',
+    ['CFN_LIMIT_MEMORY', 'CFN_SANDBOX_LOST'],
+  ], // it may end the process: then the code says retry
   ['throws', 'throw new Error("secret of the request");', ['CFN_FUNCTION_THREW']],
   ['returns-nothing', 'return 42;', ['CFN_FUNCTION_NO_RESPONSE']],
-  ['floods', 'await new Promise(() => { const spin = () => Promise.resolve().then(spin); spin(); });', ['CFN_LIMIT_CPU', 'CFN_LIMIT_MEMORY']],
+  [
+    'floods',
+    'await new Promise(() => { const spin = () => Promise.resolve().then(spin); spin(); });',
+    ['CFN_LIMIT_CPU', 'CFN_LIMIT_MEMORY'],
+  ],
   ['waits', 'await new Promise(() => {});', ['CFN_LIMIT_WALL']],
 ] as const;
 
@@ -20,7 +28,9 @@ afterAll(() => system.stop());
 
 describe('INV-10 limits hold, and co-tenants go on', () => {
   test.each(HOSTILE)('a function that %s', async (name, body, codes) => {
-    await system.deploy(name, `export default { async fetch(request) { ${body} } }`, { limits: { cpuMs: 500, wallMs: 1_500, memoryMb: 32 } });
+    await system.deploy(name, `export default { async fetch(request) { ${body} } }`, {
+      limits: { cpuMs: 500, wallMs: 1_500, memoryMb: 32 },
+    });
     const misbehaving = system.call(name, { method: 'POST', body: 'x' });
     for (let i = 0; i < 5; i++) {
       const neighbour = await system.call('neighbour');

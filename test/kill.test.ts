@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { processTree, startLocal } from '../deploy/index.ts';
 import { problemCode, startTestSystem, type TestSystem } from './local-system.ts';
 
-const SLOW = 'export default { async fetch() { await new Promise((done) => setTimeout(done, 3_000)); return new Response("late"); } }';
+const SLOW =
+  'export default { async fetch() { await new Promise((done) => setTimeout(done, 3_000)); return new Response("late"); } }';
 const QUICK = 'export default { fetch: () => new Response("quick") }';
 
 let system: TestSystem;

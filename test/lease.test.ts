@@ -19,7 +19,7 @@ function engines(): number[] {
   });
 }
 async function until(what: () => boolean, ms: number): Promise<void> {
-  for (const end = Date.now() + ms; !what(); ) {
+  for (const end = Date.now() + ms; !what();) {
     if (Date.now() > end) throw new Error('it did not happen in time');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -36,8 +36,11 @@ describe('INV-06 the engine ends when its lease ends', () => {
     expect(engines()).toEqual([engine]);
     expect((await system.call('leased')).status).toBe(200);
 
-    const { grants } = (await (await system.kms('GET', `/v1/models/${digest}/grants`)).json()) as { grants: { id: string }[] };
-    for (const { id } of grants) expect((await system.kms('DELETE', `/v1/models/${digest}/grants/${id}`)).ok).toBe(true);
+    const { grants } = (await (await system.kms('GET', `/v1/models/${digest}/grants`)).json()) as {
+      grants: { id: string }[];
+    };
+    for (const { id } of grants)
+      expect((await system.kms('DELETE', `/v1/models/${digest}/grants/${id}`)).ok).toBe(true);
     await until(() => engines().length === 0, 5_000);
     const refused = await system.call('leased');
     expect(refused.status).toBe(403);

@@ -6,7 +6,15 @@ import { exportJWK, generateKeyPair } from 'jose';
 import { httpBlobStore, sealModel } from '../artifacts/index.ts';
 import { parsePolicy, type AppraisalPolicy } from '../attestation/verifier/index.ts';
 import { startLocal, type LocalSystem } from '../deploy/index.ts';
-import { dataKeyInfo, sealTo, sha256Hex, signManifest, toBase64url, utf8, type FunctionManifest } from '../proto/index.ts';
+import {
+  dataKeyInfo,
+  sealTo,
+  sha256Hex,
+  signManifest,
+  toBase64url,
+  utf8,
+  type FunctionManifest,
+} from '../proto/index.ts';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 export const VAD_MODEL = join(root, 'node_modules/@ricky0123/vad-web/dist/silero_vad_v5.onnx');
@@ -37,12 +45,19 @@ export async function startTestSystem(): Promise<TestSystem> {
   const author = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
   const authorJwk = await exportJWK(author.publicKey);
 
-  const request = (base: string, bearer: string) => (method: string, path: string, body?: unknown, token = bearer) =>
-    fetch(`${base}${path}`, {
-      method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-      ...(body === undefined ? {} : { body: body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }),
-    });
+  const request =
+    (base: string, bearer: string) =>
+    (method: string, path: string, body?: unknown, token = bearer) =>
+      fetch(`${base}${path}`, {
+        method,
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined
+          ? {}
+          : { body: body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : JSON.stringify(body) }),
+      });
   const control = request(local.gatewayUrl, config.token);
   const kms = request(local.kmsUrl, config.kmsToken);
 
@@ -69,23 +84,39 @@ export async function startTestSystem(): Promise<TestSystem> {
         ...change,
       };
       const signed = await signManifest(manifest, author.privateKey, authorJwk);
-      const response = await control('POST', `/v1/functions/${config.tenant}/${name}/versions`, { manifest: signed.jws, bundle: toBase64url(bundle) });
+      const response = await control('POST', `/v1/functions/${config.tenant}/${name}/versions`, {
+        manifest: signed.jws,
+        bundle: toBase64url(bundle),
+      });
       if (response.status !== 201) throw new Error(`deploy answered ${response.status}: ${await response.text()}`);
       return signed.version;
     },
     async push(model, file) {
       const { publicKey } = (await (await fetch(`${local.kmsUrl}/v1/info`)).json()) as { publicKey: string };
       const store = httpBlobStore({ url: `${local.gatewayUrl}/v1/blobs`, token: config.token, fetch });
-      const sealed = await sealModel({ model, files: [{ path: 'model.onnx', source: file }], kms: { url: local.kmsUrl, publicKey }, store });
+      const sealed = await sealModel({
+        model,
+        files: [{ path: 'model.onnx', source: file }],
+        kms: { url: local.kmsUrl, publicKey },
+        store,
+      });
       const sealedKey = await sealTo(publicKey, sealed.dataKey, dataKeyInfo(sealed.digest));
-      for (const response of [await kms('PUT', `/v1/models/${sealed.digest}`, { model, sealedKey }), await control('POST', '/v1/models', sealed.manifestBytes)]) {
+      for (const response of [
+        await kms('PUT', `/v1/models/${sealed.digest}`, { model, sealedKey }),
+        await control('POST', '/v1/models', sealed.manifestBytes),
+      ]) {
         if (!response.ok) throw new Error(`push answered ${response.status}: ${await response.text()}`);
       }
       return sealed.digest;
     },
     async grant(digest, fn, leaseMs = 600_000) {
       const [tenant = '', name = ''] = fn.split('/');
-      const response = await kms('PUT', `/v1/models/${digest}/grants`, { tenant, function: name, leaseMs, until: new Date(Date.now() + 3_600_000).toISOString() });
+      const response = await kms('PUT', `/v1/models/${digest}/grants`, {
+        tenant,
+        function: name,
+        leaseMs,
+        until: new Date(Date.now() + 3_600_000).toISOString(),
+      });
       if (!response.ok) throw new Error(`grant answered ${response.status}: ${await response.text()}`);
     },
     call: (name, init) => fetch(`${local.gatewayUrl}/f/${config.tenant}/${name}/`, init),

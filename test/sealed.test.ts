@@ -65,7 +65,11 @@ describe('INV-13 a sealed request runs once, on the version it was sealed for', 
 
   test('with a Date far off, it is refused', async () => {
     const { exchange, bytes, workerId } = await seal({ now: new Date(Date.now() - 3_600_000) });
-    expect(await open(exchange, await send(bytes, workerId))).toEqual([408, 'CFN_REQUEST_EXPIRED', 'CFN_REQUEST_EXPIRED']);
+    expect(await open(exchange, await send(bytes, workerId))).toEqual([
+      408,
+      'CFN_REQUEST_EXPIRED',
+      'CFN_REQUEST_EXPIRED',
+    ]);
   });
 
   test('cut or altered, it never runs', async () => {

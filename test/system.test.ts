@@ -24,7 +24,9 @@ describe('a caller', () => {
     expect([answer.status, await answer.text(), answer.headers.get('x-path')]).toEqual([201, 'hello', '/']);
     expect(answer.headers.get('cfn-confidentiality')).toBe('gateway-visible');
     expect(answer.headers.get('cfn-tee')).toBe('simulated');
-    const receipt = await fetch(`${system.local.gatewayUrl}/.well-known/cfn/receipts/${answer.headers.get('cfn-request-id')}`);
+    const receipt = await fetch(
+      `${system.local.gatewayUrl}/.well-known/cfn/receipts/${answer.headers.get('cfn-request-id')}`,
+    );
     expect(receipt.status).toBe(200);
   });
 
@@ -35,11 +37,28 @@ describe('a caller', () => {
 
   test('INV-03 seals, and the gateway sees nothing of it: not in memory, not in a log, not in a store', async () => {
     const marker = randomBytes(16).toString('hex');
-    const call = await confidentialFetch({ endpoint: system.local.gatewayUrl, function: 'demo/sealed', policy: system.policy });
-    const answer = await call('/some/path', { method: 'POST', body: marker.repeat(2_000), headers: { 'x-marker': marker } });
-    expect([answer.status, await answer.text(), answer.headers.get('x-path')]).toEqual([201, marker.repeat(2_000), '/some/path']);
+    const call = await confidentialFetch({
+      endpoint: system.local.gatewayUrl,
+      function: 'demo/sealed',
+      policy: system.policy,
+    });
+    const answer = await call('/some/path', {
+      method: 'POST',
+      body: marker.repeat(2_000),
+      headers: { 'x-marker': marker },
+    });
+    expect([answer.status, await answer.text(), answer.headers.get('x-path')]).toEqual([
+      201,
+      marker.repeat(2_000),
+      '/some/path',
+    ]);
     const { receipt } = await answer.receipt;
-    expect(receipt).toMatchObject({ outcome: 'ok', tee: 'simulated', function: { tenant: 'demo', name: 'sealed' }, response: { status: 201 } });
+    expect(receipt).toMatchObject({
+      outcome: 'ok',
+      tee: 'simulated',
+      function: { tenant: 'demo', name: 'sealed' },
+      response: { status: 201 },
+    });
 
     const patterns = { 'UTF-8': Buffer.from(marker), 'UTF-16': Buffer.from(marker, 'utf16le') };
     for (const service of [system.local.gateway, system.local.kms]) {

@@ -35,7 +35,11 @@ describe('INV-11 nothing of the request or the answer is left in the memory of t
     for (const repeat of [40, 4_000]) {
       const marker = randomBytes(16).toString('hex');
       markers.push(marker);
-      const response = await system.call('echo', { method: 'POST', body: marker.repeat(repeat), headers: { 'x-marker': marker, 'x-mode': mode } });
+      const response = await system.call('echo', {
+        method: 'POST',
+        body: marker.repeat(repeat),
+        headers: { 'x-marker': marker, 'x-mode': mode },
+      });
       expect(response.status).toBe(status);
       if (status === 200) expect(await response.text()).toBe(marker.repeat(repeat));
       else await response.text();

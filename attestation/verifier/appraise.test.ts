@@ -77,7 +77,7 @@ describe('accepts', () => {
   });
 });
 
-describe('refuses the wrong', () => {
+describe('INV-02 refuses the wrong', () => {
   test('nonce', async () => {
     expect(await refusal(fixture.evidence, { nonce: new Uint8Array(32) })).toBe('CFN_NONCE_MISMATCH');
     const claimed = { ...fixture.evidence, nonce: toBase64url(new Uint8Array(32)) };
@@ -94,7 +94,7 @@ describe('refuses the wrong', () => {
     expect(await refusal(fixture.evidence, { now: new Date('2026-11-02T00:00:01Z') })).toBe('CFN_WORKER_KEYS_EXPIRED');
   });
 
-  test('TEE kind, both ways', async () => {
+  test('INV-04 TEE kind, both ways', async () => {
     const { qeIdentity, tcb, revocation } = fixture.policy.tee;
     const tee = { kind: 'tdx', qeIdentity, tcb, revocation };
     const real = parsePolicy({ ...fixture.policy, tee, gpu: { notRequired: 'test' } });
@@ -145,7 +145,7 @@ describe('refuses the wrong', () => {
   });
 });
 
-describe('refuses GPU evidence that is', () => {
+describe('INV-02 refuses GPU evidence that is', () => {
   test('removed, doubled, or replaced', async () => {
     const { evidence, platform } = fixture;
     expect(await refusal({ ...evidence, gpus: [] })).toBe('CFN_REPORT_DATA_MISMATCH');

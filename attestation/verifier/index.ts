@@ -1,3 +1,3 @@
 export { appraise, type AppraiseOptions, type AttestationResult } from './appraise.ts';
 export type { Claims } from './claims.ts';
-export { appraisalPolicySchema, parsePolicy, policyDigest, type AppraisalPolicy } from './policy.ts';
+export { parsePolicy, policyDigest, type AppraisalPolicy } from './policy.ts';

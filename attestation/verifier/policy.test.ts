@@ -34,7 +34,7 @@ test('refuses unknown fields, reasons that are none, and endorsements that it ca
   expect(() => parsePolicy(null)).toThrow(invalid);
 });
 
-test('real and simulated do not mix', () => {
+test('INV-04 real and simulated do not mix', () => {
   const { qeIdentity, tcb, revocation } = policy.tee;
   const real = { kind: 'tdx', qeIdentity, tcb, revocation };
   expect(() => parsePolicy({ ...policy, tee: real })).toThrow(invalid); // with a simulated GPU

@@ -13,7 +13,7 @@ export interface Child {
   readonly pid: number;
   readonly channel: Channel;
   readonly ended: Promise<void>;
-  kill(): void;
+  readonly kill: () => void;
 }
 
 /**

@@ -72,11 +72,23 @@ export async function startEngine(options: { readonly stderr: 'ignore' | 'inheri
       promise.catch(() => undefined); // awaited below; a failure while sending must not go unhandled meanwhile
       const { digest, wrappedKey, challenge, leaseMs } = model;
       await send({ op: 'load', digest, wrappedKey, challenge, leaseMs }, model.packageBytes);
-      const failed = promise.then(() => false, () => true);
+      const failed = promise.then(
+        () => false,
+        () => true,
+      );
       for (const file of model.package.files) {
         for await (const piece of await blobs.get(file.ciphertextDigest)) {
           const sent = send({ op: 'ciphertext', path: file.path, end: false }, piece);
-          if ((await Promise.race([sent.then(() => false, () => true), failed])) === true) break;
+          if (
+            (await Promise.race([
+              sent.then(
+                () => false,
+                () => true,
+              ),
+              failed,
+            ])) === true
+          )
+            break;
         }
         await send({ op: 'ciphertext', path: file.path, end: true }).catch(() => undefined);
       }

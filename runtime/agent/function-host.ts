@@ -44,7 +44,8 @@ export function functionHost(models: ModelHost, options: { readonly stderr: 'ign
     try {
       for (const [i, { binding }] of manifest.models.entries()) {
         const packageBytes = slot.modelManifests[i];
-        if (packageBytes === undefined) throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
+        if (packageBytes === undefined)
+          throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
         uses.push(await models.acquire(binding, packageBytes, slot.signed));
       }
       const sandbox = await startSandbox({
@@ -85,7 +86,8 @@ export function functionHost(models: ModelHost, options: { readonly stderr: 'ign
 
   function slotOf(version: string): Slot {
     const slot = slots.get(version);
-    if (slot === undefined) throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'this worker was not handed that function version');
+    if (slot === undefined)
+      throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'this worker was not handed that function version');
     return slot;
   }
 

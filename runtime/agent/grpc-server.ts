@@ -1,4 +1,12 @@
-import { Metadata, Server, ServerCredentials, status, type sendUnaryData, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+  type sendUnaryData,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+} from '@grpc/grpc-js';
 import { BUNDLE_BYTES_MAX, CfnError, toCfnError, utf8, type ErrorCode } from '../../proto/index.ts';
 import {
   GRPC_CODE_KEY,
@@ -36,10 +44,14 @@ export async function serveWorker(
     readonly invoke: Invoker;
   },
 ): Promise<WorkerServer> {
-  const server = new Server({ 'grpc.max_receive_message_length': MESSAGE_BYTES_MAX, 'grpc.max_send_message_length': MESSAGE_BYTES_MAX });
+  const server = new Server({
+    'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+  });
   server.addService(workerService, {
     getEvidence: unary<EvidenceRequest, EvidenceReply>(async ({ nonce, admission }) => {
-      if (nonce?.length !== NONCE_BYTES) throw new CfnError('CFN_INPUT_INVALID', `nonce must have ${NONCE_BYTES} bytes`);
+      if (nonce?.length !== NONCE_BYTES)
+        throw new CfnError('CFN_INPUT_INVALID', `nonce must have ${NONCE_BYTES} bytes`);
       const evidence = await deps.evidence.collect(nonce, admission);
       return { evidence: Buffer.from(utf8(JSON.stringify(evidence))) };
     }),
@@ -85,7 +97,11 @@ function grpcError(error: unknown): Error & { code: number; details: string; met
   const known = toCfnError(error);
   const metadata = new Metadata();
   metadata.set(GRPC_CODE_KEY, known.code);
-  return Object.assign(new Error(known.message), { code: grpcStatus(known.code, known.fault), details: known.message.slice(0, 1_000), metadata });
+  return Object.assign(new Error(known.message), {
+    code: grpcStatus(known.code, known.fault),
+    details: known.message.slice(0, 1_000),
+    metadata,
+  });
 }
 
 function grpcStatus(code: ErrorCode, fault: CfnError['fault']): number {

@@ -1,5 +1,12 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import { CfnError, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, toCfnError, type ErrorCode, type Receipt } from '../../proto/index.ts';
+import {
+  CfnError,
+  REQUEST_BYTES_MAX,
+  RESPONSE_BYTES_MAX,
+  toCfnError,
+  type ErrorCode,
+  type Receipt,
+} from '../../proto/index.ts';
 import type { InvokeHead, InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost, ReadyFunction } from './function-host.ts';
@@ -38,7 +45,9 @@ export function invoker(deps: InvokerDeps): Invoker {
       const answer = await sealedAnswer(request, call);
       const { outcome, end, running } = await run(deps, head, request, ready, answer, call);
       const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
-      const receipt = await deps.sign(claims(deps, head, request, answer, outcome, end, running, agentBytesOverwritten));
+      const receipt = await deps.sign(
+        claims(deps, head, request, answer, outcome, end, running, agentBytesOverwritten),
+      );
       await answer.finish(receipt);
       call.end();
     } finally {
@@ -54,13 +63,23 @@ interface Outcome {
 }
 
 /** Runs the request; every failure becomes a sealed answer where none has started yet. */
-async function run(deps: InvokerDeps, head: InvokeHead, request: OpenedRequest, ready: Promise<ReadyFunction>, answer: SealedAnswer, call: Call): Promise<Outcome> {
+async function run(
+  deps: InvokerDeps,
+  head: InvokeHead,
+  request: OpenedRequest,
+  ready: Promise<ReadyFunction>,
+  answer: SealedAnswer,
+  call: Call,
+): Promise<Outcome> {
   let running: ReadyFunction | undefined;
   let end: InvocationEnd | undefined;
   try {
     deps.refuseReplay(request.encapsulatedKey, request.date);
     if (request.version !== head.version) {
-      throw new CfnError('CFN_VERSION_MISMATCH', 'the request was sealed for another function version than it was routed to');
+      throw new CfnError(
+        'CFN_VERSION_MISMATCH',
+        'the request was sealed for another function version than it was routed to',
+      );
     }
     running = await ready;
     const { sandbox, signed } = running;
@@ -125,14 +144,21 @@ function claims(
     outcome,
     usage: end?.usage ?? { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
     egress: [], // no road out of a sandbox exists
-    wipe: { ...(end?.wipe ?? { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 }), agentBytesOverwritten },
+    wipe: {
+      ...(end?.wipe ?? { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 }),
+      agentBytesOverwritten,
+    },
   };
 }
 
 async function takeHead(parts: AsyncIterator<InvokeRequest>): Promise<InvokeHead> {
   const first = await parts.next();
   const head = first.done === true ? undefined : first.value.head;
-  if (head === undefined || !/^[0-9a-f]{32}$/.test(head.requestId ?? '') || !/^[0-9a-f]{64}$/.test(head.version ?? '')) {
+  if (
+    head === undefined ||
+    !/^[0-9a-f]{32}$/.test(head.requestId ?? '') ||
+    !/^[0-9a-f]{64}$/.test(head.version ?? '')
+  ) {
     throw new CfnError('CFN_REQUEST_MALFORMED', 'the first message must be a head with request id and version');
   }
   return { requestId: head.requestId, version: head.version, deadlineMs: head.deadlineMs ?? 0 };

@@ -33,9 +33,15 @@ export function keyClient(deps: {
   readonly receiptKey: CryptoKey;
   readonly now: () => Date;
 }): KeyClient {
-  async function call<T>(method: string, url: string, schema: z.ZodType<T> | undefined, body?: unknown): Promise<T | undefined> {
+  async function call<T>(
+    method: string,
+    url: string,
+    schema: z.ZodType<T> | undefined,
+    body?: unknown,
+  ): Promise<T | undefined> {
     const init: RequestInit = { method, signal: AbortSignal.timeout(REPLY_MS_MAX), redirect: 'error' };
-    if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
+    if (body !== undefined)
+      Object.assign(init, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
     let response: Response;
     let text: string;
     try {
@@ -44,7 +50,8 @@ export function keyClient(deps: {
     } catch (cause) {
       throw new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
     }
-    if (!response.ok) throw problemOf(text) ?? new CfnError('CFN_KMS_UNREACHABLE', `the KMS answered ${response.status}`);
+    if (!response.ok)
+      throw problemOf(text) ?? new CfnError('CFN_KMS_UNREACHABLE', `the KMS answered ${response.status}`);
     if (schema === undefined) return undefined;
     const parsed = schema.safeParse(JSON.parse(text));
     if (!parsed.success) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS answered something else than its contract');
@@ -55,8 +62,14 @@ export function keyClient(deps: {
     async release(kmsUrl, subject) {
       const reply = await call('POST', `${kmsUrl}/v1/challenge`, challengeReplySchema);
       const challenge = reply?.challenge ?? '';
-      const evidence = await deps.evidence.collect(await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest));
-      const released = await call('POST', `${kmsUrl}/v1/release`, releaseReplySchema, { ...subject, challenge, evidence });
+      const evidence = await deps.evidence.collect(
+        await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest),
+      );
+      const released = await call('POST', `${kmsUrl}/v1/release`, releaseReplySchema, {
+        ...subject,
+        challenge,
+        evidence,
+      });
       if (released === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS gave no answer to a release');
       return { ...released, challenge };
     },

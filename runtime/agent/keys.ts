@@ -1,7 +1,15 @@
 import { createHash } from 'node:crypto';
 import 'reflect-metadata';
 import { X509CertificateGenerator } from '@peculiar/x509';
-import { encodeWorkerKeys, generateOhttpKeys, toBase64url, toHex, workerId, WORKER_KEYS_MS, type OhttpKeys } from '../../proto/index.ts';
+import {
+  encodeWorkerKeys,
+  generateOhttpKeys,
+  toBase64url,
+  toHex,
+  workerId,
+  WORKER_KEYS_MS,
+  type OhttpKeys,
+} from '../../proto/index.ts';
 import { nodeSuite } from '../../proto/node.ts';
 
 /** A worker's keys, one for each role. They live in the agent's memory only and die with it (design §4). */
@@ -35,14 +43,26 @@ export async function makeWorkerKeys(now: Date): Promise<WorkerKeyring> {
 }
 
 /** Self-signed: the evidence, not a certificate authority, vouches for the key. */
-async function makeTlsIdentity(notBefore: Date, notAfter: Date): Promise<WorkerKeyring['tls'] & { readonly spki: string }> {
+async function makeTlsIdentity(
+  notBefore: Date,
+  notAfter: Date,
+): Promise<WorkerKeyring['tls'] & { readonly spki: string }> {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const certificate = await X509CertificateGenerator.createSelfSigned(
-    { name: 'CN=cfn worker', notBefore: new Date(notBefore.getTime() - 60_000), notAfter, keys, signingAlgorithm: algorithm, serialNumber: toHex(crypto.getRandomValues(new Uint8Array(8))) },
+    {
+      name: 'CN=cfn worker',
+      notBefore: new Date(notBefore.getTime() - 60_000),
+      notAfter,
+      keys,
+      signingAlgorithm: algorithm,
+      serialNumber: toHex(crypto.getRandomValues(new Uint8Array(8))),
+    },
     crypto,
   );
-  const spki = createHash('sha256').update(Buffer.from(await crypto.subtle.exportKey('spki', keys.publicKey))).digest('hex');
+  const spki = createHash('sha256')
+    .update(Buffer.from(await crypto.subtle.exportKey('spki', keys.publicKey)))
+    .digest('hex');
   const privateKeyPem = pem('PRIVATE KEY', await crypto.subtle.exportKey('pkcs8', keys.privateKey));
   return { privateKeyPem, certificatePem: certificate.toString('pem'), spki };
 }

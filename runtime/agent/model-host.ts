@@ -52,7 +52,10 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
   const live = new Set<EngineProcess>();
 
   async function acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse> {
-    const model = await parseModelPackage(packageBytes, manifest.manifest.models.find((entry) => entry.binding === binding)?.digest);
+    const model = await parseModelPackage(
+      packageBytes,
+      manifest.manifest.models.find((entry) => entry.binding === binding)?.digest,
+    );
     const subject = { model: model.digest, functionManifest: manifest.jws };
     const running = await engines.get(model.digest)?.catch(() => undefined);
 
@@ -74,7 +77,10 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: process_.wrappingKey });
       if (released.wrappedKey === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS released no key');
       const { wrappedKey, challenge, leaseMs } = released;
-      const shapes = await process_.load({ digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs }, deps.blobs);
+      const shapes = await process_.load(
+        { digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs },
+        deps.blobs,
+      );
       const engine: Engine = { process: process_, shapes, leases: new Map() };
       const use = await hold(engine, released);
       resolve(engine);
@@ -87,7 +93,10 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       throw error;
     }
 
-    async function hold(engine: Engine, released: { lease: string; leaseMs: number; policy: string }): Promise<ModelUse> {
+    async function hold(
+      engine: Engine,
+      released: { lease: string; leaseMs: number; policy: string },
+    ): Promise<ModelUse> {
       const socketPath = join(deps.socketDir, `${randomBytes(16).toString('hex')}.sock`);
       await engine.process.listen(socketPath);
       const ended = Promise.withResolvers<CfnError>();
@@ -119,10 +128,15 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       };
       const watch = async (): Promise<void> => {
         const now = deps.monotonicMs();
-        if (now >= (engine.leases.get(state.lease) ?? 0)) return end(new CfnError('CFN_LEASE_ENDED', 'the lease was not renewed in time'));
+        if (now >= (engine.leases.get(state.lease) ?? 0))
+          return end(new CfnError('CFN_LEASE_ENDED', 'the lease was not renewed in time'));
         try {
           if (now < state.renewAt) return await deps.keys.checkLease(model.kms.url, state.lease);
-          const renewed = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: engine.process.wrappingKey, renew: state.lease });
+          const renewed = await deps.keys.release(model.kms.url, {
+            ...subject,
+            wrappingKey: engine.process.wrappingKey,
+            renew: state.lease,
+          });
           if (!state.over) extend(renewed.leaseMs);
         } catch (error) {
           const refusal = toCfnError(error);
@@ -142,7 +156,8 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       // The lease's own end must not wait for a poll that hangs.
       const guard = setInterval(() => {
         if (state.over) return clearInterval(guard);
-        if (deps.monotonicMs() >= (engine.leases.get(state.lease) ?? 0)) end(new CfnError('CFN_LEASE_ENDED', 'the lease has ended'));
+        if (deps.monotonicMs() >= (engine.leases.get(state.lease) ?? 0))
+          end(new CfnError('CFN_LEASE_ENDED', 'the lease has ended'));
       }, 50);
       timer.unref();
       guard.unref();

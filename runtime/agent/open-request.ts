@@ -1,5 +1,12 @@
 import { createHash } from 'node:crypto';
-import { CfnError, createRequestOpener, fromUtf8, scanRequestFields, type OhttpKeys, type ResponseSealer } from '../../proto/index.ts';
+import {
+  CfnError,
+  createRequestOpener,
+  fromUtf8,
+  scanRequestFields,
+  type OhttpKeys,
+  type ResponseSealer,
+} from '../../proto/index.ts';
 
 /** A sealed request, opened. The plaintext stays bytes: the agent makes no string of anything but the two fields it needs. */
 export interface OpenedRequest {
@@ -18,7 +25,11 @@ export interface OpenedRequest {
 }
 
 /** @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten */
-export async function openRequest(keys: OhttpKeys, sealed: AsyncIterable<Uint8Array>, sealedBytesMax: number): Promise<OpenedRequest> {
+export async function openRequest(
+  keys: OhttpKeys,
+  sealed: AsyncIterable<Uint8Array>,
+  sealedBytesMax: number,
+): Promise<OpenedRequest> {
   const opener = createRequestOpener(keys);
   const hash = createHash('sha256');
   const pieces: Uint8Array[] = [];
@@ -26,7 +37,8 @@ export async function openRequest(keys: OhttpKeys, sealed: AsyncIterable<Uint8Ar
   try {
     for await (const bytes of sealed) {
       sealedBytes += bytes.length;
-      if (sealedBytes > sealedBytesMax) throw new CfnError('CFN_BODY_TOO_LARGE', `the sealed request is over ${sealedBytesMax} bytes`);
+      if (sealedBytes > sealedBytesMax)
+        throw new CfnError('CFN_BODY_TOO_LARGE', `the sealed request is over ${sealedBytesMax} bytes`);
       hash.update(bytes);
       pieces.push(...(await opener.push(bytes)));
     }

@@ -12,7 +12,10 @@ export function replayGuard(now: () => Date): (encapsulatedKey: Uint8Array, date
   return (encapsulatedKey, date) => {
     const time = now().getTime();
     if (!(Math.abs(time - date.getTime()) <= REQUEST_SKEW_MS_MAX)) {
-      throw new CfnError('CFN_REQUEST_EXPIRED', `the request's Date differs from the worker's clock by more than ${REQUEST_SKEW_MS_MAX} ms`);
+      throw new CfnError(
+        'CFN_REQUEST_EXPIRED',
+        `the request's Date differs from the worker's clock by more than ${REQUEST_SKEW_MS_MAX} ms`,
+      );
     }
     for (const [key, forgetAt] of seen) {
       if (forgetAt > time) break; // in order of insertion, so the rest is younger

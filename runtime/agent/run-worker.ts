@@ -32,7 +32,10 @@ function required(name: keyof typeof FLAGS, value: string | undefined): string {
  * The body of every worker's `main`: the flags, then a worker on the given attester until a signal ends it.
  * Prints one line of JSON on standard output when it serves.
  */
-export async function runWorker(args: readonly string[], attesterFor: (flags: ReturnType<typeof workerFlags>) => Promise<Attester>): Promise<void> {
+export async function runWorker(
+  args: readonly string[],
+  attesterFor: (flags: ReturnType<typeof workerFlags>) => Promise<Attester>,
+): Promise<void> {
   const now = (): Date => new Date();
   try {
     const flags = workerFlags(args);
@@ -57,7 +60,10 @@ export async function runWorker(args: readonly string[], attesterFor: (flags: Re
     writeSync(1, `${JSON.stringify({ ready: true, address: worker.address, workerId: worker.workerId })}\n`);
   } catch (cause) {
     const error = toCfnError(cause);
-    writeSync(2, `cfn worker: ${error.code === 'CFN_INTERNAL' ? String((cause as Error).stack) : error.message}\ncfn worker: ${error.code}: ${error.remedy}\n`);
+    writeSync(
+      2,
+      `cfn worker: ${error.code === 'CFN_INTERNAL' ? String((cause as Error).stack) : error.message}\ncfn worker: ${error.code}: ${error.remedy}\n`,
+    );
     process.exit(error.code === 'CFN_INTERNAL' ? 1 : EXIT_CODES[error.fault]);
   }
 }

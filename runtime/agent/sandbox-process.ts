@@ -8,7 +8,11 @@ export interface InvocationEnd {
   /** Absent: success. */
   readonly code?: ErrorCode;
   readonly usage: Usage;
-  readonly wipe: { readonly isolateDisposed: boolean; readonly sandboxBytesOverwritten: number; readonly engineBytesOverwritten: number };
+  readonly wipe: {
+    readonly isolateDisposed: boolean;
+    readonly sandboxBytesOverwritten: number;
+    readonly engineBytesOverwritten: number;
+  };
 }
 
 /** A process that serves one function version, each invocation in an isolate of its own. */
@@ -19,7 +23,12 @@ export interface SandboxProcess {
    * Runs one request (binary HTTP). `onResponse` gets the response's binary HTTP piece by piece; it owns each piece.
    * `status` comes with the first.
    */
-  invoke(id: string, request: Uint8Array, wallMs: number, onResponse: (piece: Uint8Array, status: number | undefined) => void): Promise<InvocationEnd>;
+  invoke(
+    id: string,
+    request: Uint8Array,
+    wallMs: number,
+    onResponse: (piece: Uint8Array, status: number | undefined) => void,
+  ): Promise<InvocationEnd>;
   abort(id: string): void;
   kill(): void;
 }
@@ -42,7 +51,10 @@ const NOTHING_RAN: InvocationEnd = {
 
 /** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not evaluate; `CFN_SANDBOX_LOST` when the process ends */
 export async function startSandbox(start: SandboxStart): Promise<SandboxProcess> {
-  const running = new Map<string, { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }>();
+  const running = new Map<
+    string,
+    { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }
+  >();
   const ready = Promise.withResolvers<void>();
   const child = startChild('sandbox', start, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
@@ -50,7 +62,9 @@ export async function startSandbox(start: SandboxStart): Promise<SandboxProcess>
       case 'ready':
         return ready.resolve();
       case 'start-failed':
-        return ready.reject(new CfnError(isErrorCode(message.code) ? message.code : 'CFN_FUNCTION_INVALID', message.message));
+        return ready.reject(
+          new CfnError(isErrorCode(message.code) ? message.code : 'CFN_FUNCTION_INVALID', message.message),
+        );
       case 'response':
         return running.get(message.id)?.onResponse(payload, message.status);
       case 'done': {
@@ -66,7 +80,8 @@ export async function startSandbox(start: SandboxStart): Promise<SandboxProcess>
     for (const { end } of running.values()) end(NOTHING_RAN);
     running.clear();
   });
-  const send = (message: AgentToSandbox, payload: Uint8Array = new Uint8Array(0)): Promise<void> => child.channel.send({ ...message }, payload);
+  const send = (message: AgentToSandbox, payload: Uint8Array = new Uint8Array(0)): Promise<void> =>
+    child.channel.send({ ...message }, payload);
 
   const { limits, vars, models, poolSize } = start;
   send({ op: 'start', limits, vars, models, poolSize }, start.bundle).catch(() => child.kill());

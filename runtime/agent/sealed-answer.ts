@@ -30,7 +30,10 @@ export interface SealedAnswer {
   finish(receipt: string): Promise<void>;
 }
 
-export async function sealedAnswer(request: OpenedRequest, call: ServerDuplexStream<InvokeRequest, InvokeResponse>): Promise<SealedAnswer> {
+export async function sealedAnswer(
+  request: OpenedRequest,
+  call: ServerDuplexStream<InvokeRequest, InvokeResponse>,
+): Promise<SealedAnswer> {
   const sealer = await request.responseSealer();
   const hash = createHash('sha256');
   let sealedBytes = 0;

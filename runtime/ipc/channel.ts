@@ -45,7 +45,10 @@ export function openChannel(given: Socket, onFrame: (frame: Frame) => void, onCl
       const head = Buffer.from(JSON.stringify(header));
       const prefix = Buffer.alloc(PREFIX_BYTES);
       prefix.writeUInt32LE(head.length, 0);
-      prefix.writeUInt32LE(payloads.reduce((sum, payload) => sum + payload.length, 0), 4);
+      prefix.writeUInt32LE(
+        payloads.reduce((sum, payload) => sum + payload.length, 0),
+        4,
+      );
       await new Promise<void>((resolve, reject) => {
         const done = (error?: Error | null): void => (error ? reject(error) : resolve());
         socket.cork();
@@ -100,7 +103,11 @@ class FrameAssembler {
   }
 
   #complete(): boolean {
-    return this.#head !== undefined && this.#headFilled === this.#head.length && this.#payloadFilled === this.#payload?.length;
+    return (
+      this.#head !== undefined &&
+      this.#headFilled === this.#head.length &&
+      this.#payloadFilled === this.#payload?.length
+    );
   }
 
   #start(): void {

@@ -1,6 +1,18 @@
 /** The messages of a worker's three kinds of process, by direction. Payloads are noted where a message has one. */
 
-export type TensorType = 'float32' | 'float64' | 'float16' | 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'uint32' | 'int64' | 'uint64' | 'bool';
+export type TensorType =
+  | 'float32'
+  | 'float64'
+  | 'float16'
+  | 'int8'
+  | 'uint8'
+  | 'int16'
+  | 'uint16'
+  | 'int32'
+  | 'uint32'
+  | 'int64'
+  | 'uint64'
+  | 'bool';
 
 /** One tensor of a frame; their bytes follow one another in the payload, little endian, in this order. */
 export interface TensorHeader {
@@ -27,7 +39,13 @@ export interface Usage {
 export type AgentToEngine =
   | { readonly op: 'hello' }
   /** Payload: the model package manifest (exact bytes). `wrappedKey` is opened with the engine's wrapping key. */
-  | { readonly op: 'load'; readonly digest: string; readonly wrappedKey: { enc: string; ciphertext: string }; readonly challenge: string; readonly leaseMs: number }
+  | {
+      readonly op: 'load';
+      readonly digest: string;
+      readonly wrappedKey: { enc: string; ciphertext: string };
+      readonly challenge: string;
+      readonly leaseMs: number;
+    }
   /** Payload: next piece of ciphertext of the file being loaded, in file order; `end` closes the file. */
   | { readonly op: 'ciphertext'; readonly path: string; readonly end: boolean }
   | { readonly op: 'listen'; readonly path: string }
@@ -43,10 +61,21 @@ export type EngineToAgent =
   | { readonly op: 'failed'; readonly code: string; readonly message: string };
 
 /** sandbox → engine, over a Unix socket. Payload of `run`: the tensors' bytes. */
-export type SandboxToEngine = { readonly op: 'run'; readonly id: number; readonly tensors: readonly TensorHeader[]; readonly outputs?: readonly string[] };
+export type SandboxToEngine = {
+  readonly op: 'run';
+  readonly id: number;
+  readonly tensors: readonly TensorHeader[];
+  readonly outputs?: readonly string[];
+};
 /** engine → sandbox. Payload of `result`: the tensors' bytes. The engine has overwritten its own copies when this is sent. */
 export type EngineToSandbox =
-  | { readonly op: 'result'; readonly id: number; readonly tensors: readonly TensorHeader[]; readonly engineMs: number; readonly bytesOverwritten: number }
+  | {
+      readonly op: 'result';
+      readonly id: number;
+      readonly tensors: readonly TensorHeader[];
+      readonly engineMs: number;
+      readonly bytesOverwritten: number;
+    }
   | { readonly op: 'failed'; readonly id: number; readonly code: string; readonly message: string };
 
 /** agent → sandbox, over the sandbox's fd 3. */
@@ -56,7 +85,12 @@ export type AgentToSandbox =
       readonly op: 'start';
       readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
       readonly vars: Readonly<Record<string, string>>;
-      readonly models: readonly { readonly binding: string; readonly socketPath: string; readonly inputs: readonly TensorShape[]; readonly outputs: readonly TensorShape[] }[];
+      readonly models: readonly {
+        readonly binding: string;
+        readonly socketPath: string;
+        readonly inputs: readonly TensorShape[];
+        readonly outputs: readonly TensorShape[];
+      }[];
       readonly poolSize: number;
     }
   /** Payload: the request as binary HTTP (RFC 9292), whole. */
@@ -73,4 +107,14 @@ export type SandboxToAgent =
    */
   | { readonly op: 'response'; readonly id: string; readonly status?: number }
   /** The last frame of an invocation, sent after the wipe. `code` absent: success. No message: it could hold payload. */
-  | { readonly op: 'done'; readonly id: string; readonly code?: string; readonly usage: Usage; readonly wipe: { readonly isolateDisposed: boolean; readonly sandboxBytesOverwritten: number; readonly engineBytesOverwritten: number } };
+  | {
+      readonly op: 'done';
+      readonly id: string;
+      readonly code?: string;
+      readonly usage: Usage;
+      readonly wipe: {
+        readonly isolateDisposed: boolean;
+        readonly sandboxBytesOverwritten: number;
+        readonly engineBytesOverwritten: number;
+      };
+    };

@@ -28,11 +28,6 @@ export function ownReads(given: Socket, onBytes: (bytes: Uint8Array) => void): S
   return socket;
 }
 
-/** The same for a descriptor that this process was started with. */
-export function ownFd(fd: number, onBytes: (bytes: Uint8Array) => void): Socket {
-  return fromOptions({ fd }, onBytes);
-}
-
 function fromOptions(options: SocketConstructorOpts, onBytes: (bytes: Uint8Array) => void): Socket {
   const buffer = Buffer.alloc(READ_BYTES);
   const callback = (bytesRead: number): boolean => {
@@ -43,7 +38,12 @@ function fromOptions(options: SocketConstructorOpts, onBytes: (bytes: Uint8Array
     }
     return true;
   };
-  const socket = new Socket({ ...options, readable: true, writable: true, onread: { buffer, callback } } as SocketConstructorOpts);
+  const socket = new Socket({
+    ...options,
+    readable: true,
+    writable: true,
+    onread: { buffer, callback },
+  } as SocketConstructorOpts);
   socket.resume();
   return socket;
 }

@@ -68,11 +68,11 @@ describe('one function', () => {
   test('HEAD has no content', async () => {
     expect(await sandbox.call({ path: '/large', method: 'HEAD' })).toMatchObject({ status: 200, body: '' });
   });
-  test('starts every invocation afresh, also beside others', async () => {
+  test('INV-09 starts every invocation afresh, also beside others', async () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => sandbox.call({ path: '/counter' })));
     expect(answers.map(({ body }) => body)).toEqual(Array<string>(8).fill('1'));
   });
-  test('pollution ends with its invocation', async () => {
+  test('INV-09 pollution ends with its invocation', async () => {
     await sandbox.call({ path: '/pollute' });
     for (let i = 0; i < 3; i++) expect((await sandbox.call({ path: '/polluted' })).body).toBe('[null,"undefined"]');
   });

@@ -1,1 +1,0 @@
-export { startGateway, type GatewayOptions, type RunningGateway } from './service.ts';

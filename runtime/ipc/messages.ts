@@ -67,7 +67,10 @@ export type SandboxToEngine = {
   readonly tensors: readonly TensorHeader[];
   readonly outputs?: readonly string[];
 };
-/** engine → sandbox. Payload of `result`: the tensors' bytes. The engine has overwritten its own copies when this is sent. */
+/**
+ * engine → sandbox. Payload of `result`: the tensors' bytes. The engine has overwritten its inputs when this is sent; its copy of
+ * the outputs right after, when the bytes have left. `bytesOverwritten` counts both.
+ */
 export type EngineToSandbox =
   | {
       readonly op: 'result';

@@ -23,11 +23,19 @@ class PlainTensor<T extends TensorType> implements Tensor<T> {
   }
 }
 
+function shapes(list: readonly InferenceSession.ValueMetadata[]): Model['inputs'] {
+  return list.map((value) => ({
+    name: value.name,
+    type: value.isTensor ? value.type : '',
+    dims: value.isTensor ? [...value.shape] : [],
+  }));
+}
+
 async function bind(file: string): Promise<Model> {
   const session = await InferenceSession.create(file);
   return {
-    inputs: [],
-    outputs: [],
+    inputs: shapes(session.inputMetadata),
+    outputs: shapes(session.outputMetadata),
     async run(feeds) {
       const ortFeeds = Object.fromEntries(
         Object.entries(feeds).map(([name, { type, data, dims }]) => [

@@ -92,18 +92,20 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
 
     onProgress('starting KMS and gateway');
     const [kms, gateway] = await Promise.all([
-      start<KmsReady>('kms', '../kms/main.ts', ['--state', at('kms'), '--listen', '127.0.0.1:0', '--policy', policy]),
+      start<KmsReady>('kms', '../kms/main.ts', [
+        `--state=${at('kms')}`,
+        `--listen=127.0.0.1:${keptPort(at('kms.port'))}`,
+        `--policy=${policy}`,
+      ]),
       start<GatewayReady>('gateway', '../gateway/main.ts', [
-        '--state',
-        at('gateway'),
-        '--listen',
-        `127.0.0.1:${options.port ?? 0}`,
-        '--policy',
-        policy,
+        `--state=${at('gateway')}`,
+        `--listen=127.0.0.1:${options.port ?? 0}`,
+        `--policy=${policy}`,
       ]),
     ]);
     const gatewayUrl = gateway.ready.url;
     const kmsUrl = kms.ready.url;
+    writeFileSync(at('kms.port'), new URL(kmsUrl).port);
     const operatorToken = readFileSync(at('gateway/operator.token'), 'utf8').trim();
     const adminToken = readFileSync(at('kms/admin.token'), 'utf8').trim();
 
@@ -155,6 +157,15 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** Models name the URL of their KMS: on a second start it must be where it was. */
+function keptPort(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return '0';
   }
 }
 

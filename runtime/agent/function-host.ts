@@ -1,7 +1,8 @@
 import { CfnError, verifyBundle, verifyManifest, type SignedManifest } from '../../proto/index.ts';
 import { ISOLATE_POOL_SIZE } from '../../proto/index.ts';
 import type { ModelHost, ModelUse } from './model-host.ts';
-import { startSandbox, type SandboxProcess } from './sandbox-process.ts';
+import type { PreparedSandbox, SandboxProcess } from './sandbox-process.ts';
+import type { SpareProcess } from './spare-process.ts';
 
 /** A function version with its models held and its sandbox running. */
 export interface ReadyFunction {
@@ -27,6 +28,10 @@ export interface FunctionHost {
   pids(): readonly number[];
 }
 
+/** When a spare sandbox is made after one was taken, in ms. */
+const SPARE_DELAY_MS = 2_000;
+const ignore = (): void => undefined;
+
 interface Slot {
   readonly signed: SignedManifest;
   readonly bundle: Uint8Array;
@@ -34,35 +39,47 @@ interface Slot {
   current: Promise<ReadyFunction> | undefined;
 }
 
-export function functionHost(models: ModelHost, options: { readonly stderr: 'ignore' | 'inherit' }): FunctionHost {
+export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSandbox>): FunctionHost {
   const slots = new Map<string, Slot>();
   const sandboxes = new Set<SandboxProcess>();
+  let preparingLater: NodeJS.Timeout | undefined;
 
   async function start(slot: Slot): Promise<ReadyFunction> {
     const { manifest } = slot.signed;
-    const uses: ModelUse[] = [];
+    const preparing = spares.take();
+    const acquiring = manifest.models.map(async ({ binding }, i) => {
+      const packageBytes = slot.modelManifests[i];
+      if (packageBytes === undefined)
+        throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
+      return models.acquire(binding, packageBytes, slot.signed);
+    });
     try {
-      for (const [i, { binding }] of manifest.models.entries()) {
-        const packageBytes = slot.modelManifests[i];
-        if (packageBytes === undefined)
-          throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
-        uses.push(await models.acquire(binding, packageBytes, slot.signed));
-      }
-      const sandbox = await startSandbox({
+      const uses = await Promise.all(acquiring);
+      const sandbox = await (
+        await preparing
+      ).start({
         limits: manifest.limits,
         vars: manifest.vars,
         models: uses.map(({ binding, socketPath, shapes }) => ({ binding, socketPath, ...shapes })),
         poolSize: ISOLATE_POOL_SIZE,
         bundle: slot.bundle,
-        stderr: options.stderr,
       });
       sandboxes.add(sandbox);
       void sandbox.ended.then(() => sandboxes.delete(sandbox));
+      prepareLater();
       return { signed: slot.signed, models: uses, sandbox };
     } catch (error) {
-      for (const use of uses) use.release();
+      void preparing.then(({ kill }) => kill(), ignore);
+      for (const use of acquiring) use.then((held) => held.release(), ignore);
       throw error;
     }
+  }
+
+  /** Not at once: the function that was just started is about to be called. */
+  function prepareLater(): void {
+    clearTimeout(preparingLater);
+    preparingLater = setTimeout(() => spares.prepare(), SPARE_DELAY_MS);
+    preparingLater.unref();
   }
 
   function ensure(slot: Slot): Promise<ReadyFunction> {
@@ -103,6 +120,8 @@ export function functionHost(models: ModelHost, options: { readonly stderr: 'ign
     ready: async (version) => ensure(slotOf(version)),
     signed: (version) => slotOf(version).signed,
     close: () => {
+      clearTimeout(preparingLater);
+      spares.close();
       for (const sandbox of sandboxes) sandbox.kill();
     },
     pids: () => [...sandboxes].map((sandbox) => sandbox.pid),

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { BlobStore } from '../../artifacts/index.ts';
 import { CfnError, parseModelPackage, toCfnError, type SignedManifest } from '../../proto/index.ts';
-import { startEngine, type EngineProcess, type ModelShapes } from './engine-process.ts';
+import type { EngineProcess, ModelShapes } from './engine-process.ts';
 import type { KeyClient } from './key-client.ts';
+import type { SpareProcess } from './spare-process.ts';
 
 /** How often a worker asks whether its lease still stands; bounds how late a revocation is noticed. */
 const REVOCATION_POLL_MS = 2_000;
@@ -41,7 +42,7 @@ export interface ModelHostDeps {
   readonly blobs: BlobStore;
   /** A folder that only the worker's processes can enter. */
   readonly socketDir: string;
-  readonly stderr: 'ignore' | 'inherit';
+  readonly spares: SpareProcess<EngineProcess>;
   /** Monotonic, ms: a host that sets the wall clock back does not stretch a lease. */
   readonly monotonicMs: () => number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
@@ -57,40 +58,49 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       manifest.manifest.models.find((entry) => entry.binding === binding)?.digest,
     );
     const subject = { model: model.digest, functionManifest: manifest.jws };
-    const running = await engines.get(model.digest)?.catch(() => undefined);
-
-    if (running !== undefined) {
+    for (let known = engines.get(model.digest); known !== undefined; known = engines.get(model.digest)) {
+      const running = await known.catch(() => undefined);
+      if (running === undefined) continue; // it is off the map, or another is being started
       const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: running.process.wrappingKey });
       return hold(running, released);
     }
+    return startOne();
 
-    const process_ = await startEngine(deps);
-    live.add(process_);
-    const { promise, resolve, reject } = Promise.withResolvers<Engine>();
-    promise.catch(() => undefined);
-    engines.set(model.digest, promise);
-    void process_.ended.then(() => {
-      live.delete(process_);
-      if (engines.get(model.digest) === promise) engines.delete(model.digest);
-    });
-    try {
-      const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: process_.wrappingKey });
-      if (released.wrappedKey === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS released no key');
-      const { wrappedKey, challenge, leaseMs } = released;
-      const shapes = await process_.load(
-        { digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs },
-        deps.blobs,
-      );
-      const engine: Engine = { process: process_, shapes, leases: new Map() };
-      const use = await hold(engine, released);
-      resolve(engine);
-      deps.log('model.loaded', { model: model.model, digest: model.digest });
-      return use;
-    } catch (error) {
-      process_.kill();
-      engines.delete(model.digest);
-      reject(error);
-      throw error;
+    /** On the map before anything is awaited: whoever comes in the meantime waits for this one. */
+    async function startOne(): Promise<ModelUse> {
+      const { promise, resolve, reject } = Promise.withResolvers<Engine>();
+      promise.catch(() => undefined);
+      engines.set(model.digest, promise);
+      const forget = (): void => {
+        if (engines.get(model.digest) === promise) engines.delete(model.digest);
+      };
+      let process_: EngineProcess | undefined;
+      try {
+        const taken = await deps.spares.take();
+        process_ = taken;
+        live.add(taken);
+        void taken.ended.then(() => {
+          live.delete(taken);
+          forget();
+        });
+        const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: taken.wrappingKey });
+        if (released.wrappedKey === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS released no key');
+        const { wrappedKey, challenge, leaseMs } = released;
+        const shapes = await taken.load(
+          { digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs },
+          deps.blobs,
+        );
+        const engine: Engine = { process: taken, shapes, leases: new Map() };
+        const use = await hold(engine, released);
+        resolve(engine);
+        deps.log('model.loaded', { model: model.model, digest: model.digest });
+        return use;
+      } catch (error) {
+        process_?.kill();
+        forget();
+        reject(error);
+        throw error;
+      }
     }
 
     async function hold(
@@ -179,6 +189,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
   return {
     acquire,
     close: () => {
+      deps.spares.close();
       for (const engine of live) engine.kill();
     },
     pids: () => [...live].map((engine) => engine.pid),

@@ -1,4 +1,4 @@
-import { CfnError, isErrorCode, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
+import { CfnError, isErrorCode, utf8, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
 import { startChild } from './child-process.ts';
 import type { ModelShapes } from './engine-process.ts';
@@ -13,6 +13,19 @@ export interface InvocationEnd {
     readonly sandboxBytesOverwritten: number;
     readonly engineBytesOverwritten: number;
   };
+}
+
+/** A sandbox that knows the web platform and no function yet. */
+export interface PreparedSandbox {
+  readonly pid: number;
+  readonly ended: Promise<void>;
+  readonly kill: () => void;
+  /**
+   * Hands it its function; once.
+   *
+   * @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not evaluate; `CFN_SANDBOX_LOST` when the process ends
+   */
+  start(start: SandboxStart): Promise<SandboxProcess>;
 }
 
 /** A process that serves one function version, each invocation in an isolate of its own. */
@@ -39,7 +52,6 @@ export interface SandboxStart {
   readonly models: readonly ({ readonly binding: string; readonly socketPath: string } & ModelShapes)[];
   readonly poolSize: number;
   readonly bundle: Uint8Array;
-  readonly stderr: 'ignore' | 'inherit';
 }
 
 const NOTHING_RAN: InvocationEnd = {
@@ -49,14 +61,14 @@ const NOTHING_RAN: InvocationEnd = {
   wipe: { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 },
 };
 
-/** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not evaluate; `CFN_SANDBOX_LOST` when the process ends */
-export async function startSandbox(start: SandboxStart): Promise<SandboxProcess> {
+/** @param platform the web platform as a script, for every isolate of the sandbox */
+export function prepareSandbox(platform: string, options: { readonly stderr: 'ignore' | 'inherit' }): PreparedSandbox {
   const running = new Map<
     string,
     { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }
   >();
   const ready = Promise.withResolvers<void>();
-  const child = startChild('sandbox', start, ({ header, payload }) => {
+  const child = startChild('sandbox', options, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
     switch (message.op) {
       case 'ready':
@@ -83,24 +95,34 @@ export async function startSandbox(start: SandboxStart): Promise<SandboxProcess>
   const send = (message: AgentToSandbox, payload: Uint8Array = new Uint8Array(0)): Promise<void> =>
     child.channel.send({ ...message }, payload);
 
-  const { limits, vars, models, poolSize } = start;
-  send({ op: 'start', limits, vars, models, poolSize }, start.bundle).catch(() => child.kill());
-  try {
-    await ready.promise;
-  } catch (error) {
-    child.kill();
-    throw error;
-  }
-  return {
-    pid: child.pid,
-    ended: child.ended,
-    kill: child.kill,
+  ready.promise.catch(() => undefined); // a spare may end before anybody waits for it
+  send({ op: 'platform' }, utf8(platform)).catch(() => child.kill());
+  const { pid, ended, kill } = child;
+  const sandbox: SandboxProcess = {
+    pid,
+    ended,
+    kill,
     abort: (id) => void send({ op: 'abort', id }).catch(() => undefined),
     async invoke(id, request, wallMs, onResponse) {
       const { promise, resolve } = Promise.withResolvers<InvocationEnd>();
       running.set(id, { end: resolve, onResponse });
       await send({ op: 'invoke', id, wallMs }, request).catch(() => resolve(NOTHING_RAN));
       return promise;
+    },
+  };
+  return {
+    pid,
+    ended,
+    kill,
+    async start({ limits, vars, models, poolSize, bundle }) {
+      send({ op: 'start', limits, vars, models, poolSize }, bundle).catch(kill);
+      try {
+        await ready.promise;
+      } catch (error) {
+        kill();
+        throw error;
+      }
+      return sandbox;
     },
   };
 }

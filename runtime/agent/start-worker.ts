@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Attester } from '../../attestation/attester/index.ts';
 import type { BlobStore } from '../../artifacts/index.ts';
+import { buildPlatformSource } from '../sandbox/platform-source.ts';
+import { startEngine } from './engine-process.ts';
 import { evidenceSource } from './evidence-source.ts';
 import { functionHost } from './function-host.ts';
 import { serveWorker } from './grpc-server.ts';
@@ -12,6 +14,8 @@ import { makeWorkerKeys } from './keys.ts';
 import { modelHost } from './model-host.ts';
 import { receiptChain } from './receipts.ts';
 import { replayGuard } from './replay-guard.ts';
+import { prepareSandbox } from './sandbox-process.ts';
+import { spareProcess } from './spare-process.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -37,12 +41,18 @@ export interface Worker {
 
 /** Starts the agent: keys, evidence, models, functions, and the one way in (design §4, §7). */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  // Made while keys and evidence are, and before anybody deploys.
+  const engines = spareProcess(() => startEngine({ stderr: options.childStderr }));
+  const platform = buildPlatformSource();
+  const sandboxes = spareProcess(async () => prepareSandbox(await platform, { stderr: options.childStderr }));
+  engines.prepare();
+  sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());
   const evidence = evidenceSource(options.attester, keys.document);
   const socketDir = mkdtempSync(join(tmpdir(), 'cfn-')); // mode 0700
   const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
-  const models = modelHost({ ...options, keys: keyChannel, socketDir, stderr: options.childStderr });
-  const functions = functionHost(models, { stderr: options.childStderr });
+  const models = modelHost({ ...options, keys: keyChannel, socketDir, spares: engines });
+  const functions = functionHost(models, sandboxes);
   const invoke = invoker({
     keys,
     evidence,

@@ -40,8 +40,8 @@ afterEach(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-function start(): TestEngine {
-  const engine = startTestEngine();
+function start(flags: readonly string[] = []): TestEngine {
+  const engine = startTestEngine(['--intra-op-threads', '1', ...flags]);
   engines.push(engine);
   return engine;
 }
@@ -49,8 +49,9 @@ let sockets = 0;
 async function serve(
   model: TestModel,
   options: LoadOptions = {},
+  flags: readonly string[] = [],
 ): Promise<{ engine: TestEngine; path: string; sandbox: TestSandbox }> {
-  const engine = start();
+  const engine = start(flags);
   expect(await loadModel(engine, model, options)).toMatchObject({ op: 'loaded' });
   const path = join(dir, `${++sockets}.sock`);
   expect(await engine.ask({ op: 'listen', path })).toEqual({ op: 'listening', path });
@@ -360,6 +361,17 @@ describe('lease', () => {
     expect(performance.now() - begun).toBeLessThan(2500);
     await expect(run).rejects.toThrow();
   });
+});
+
+test('ends when it has run on too many shapes, and not before the last answer has left', async () => {
+  const { engine, sandbox } = await serve(silero, {}, ['--shapes-max', '2']);
+  const feeds = (length: number): TestTensor[] => [
+    { name: 'input', type: 'float32', dims: [1, length], data: noise(length) },
+    ...sileroFeeds().slice(1),
+  ];
+  for (const length of [512, 513, 512, 513]) expect((await sandbox.run(feeds(length))).header.op).toBe('result');
+  expect((await sandbox.run(feeds(514))).header.op).toBe('result');
+  expect(await engine.ended).toBe(0);
 });
 
 test('ends when its agent is gone', async () => {

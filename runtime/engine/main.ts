@@ -11,16 +11,24 @@ process.umask(0o077); // its sockets are its own user's from the moment they exi
 // A trace could hold request data: end without one.
 process.on('uncaughtException', () => process.exit(70));
 
-const { values } = parseArgs({ options: { 'intra-op-threads': { type: 'string' } } });
-const intraOpThreads = Number(values['intra-op-threads'] ?? availableParallelism());
-if (!Number.isInteger(intraOpThreads) || intraOpThreads < 1 || intraOpThreads > 1024) {
-  console.error('--intra-op-threads is a number of threads, 1 to 1024');
-  process.exit(2);
-}
+/** Natural workloads stay below; at 60 KB each this bounds what a hostile caller can make an engine keep. */
+const SHAPES_MAX = 4096;
+
+const { values } = parseArgs({ options: { 'intra-op-threads': { type: 'string' }, 'shapes-max': { type: 'string' } } });
+const intraOpThreads = numberFlag('intra-op-threads', availableParallelism());
+const shapesMax = numberFlag('shapes-max', SHAPES_MAX);
 
 runEngine({
   agent: new Socket({ fd: 3, readable: true, writable: true }),
   intraOpThreads,
+  shapesMax,
   monotonicNs: () => process.hrtime.bigint(),
   exit: (code) => process.exit(code),
 });
+
+function numberFlag(name: keyof typeof values, otherwise: number): number {
+  const number = Number(values[name] ?? otherwise);
+  if (Number.isInteger(number) && number >= 1 && number <= 65_536) return number;
+  console.error(`--${name} is a number, 1 to 65536`);
+  process.exit(2);
+}

@@ -57,17 +57,24 @@ interface Connection {
 /** Runs what sandboxes ask for, first come first served: ORT runs on this thread, one run at a time. */
 export function modelServer(
   session: ModelSession,
-  deps: { readonly lease: Lease; readonly monotonicNs: () => bigint },
+  deps: {
+    readonly lease: Lease;
+    readonly monotonicNs: () => bigint;
+    /** The session is worn and nobody waits for anything. */
+    readonly onWorn: () => void;
+  },
 ): ModelServer {
   const queue: Run[] = [];
   let running = false;
+  /** Runs of all connections that wait, run, or are being answered. */
+  let pending = 0;
 
   async function work(): Promise<void> {
     running = true;
     for (let run = queue.shift(); run !== undefined; run = queue.shift()) {
       deps.lease.check();
       if (run.connection.open) await runOnce(run);
-      else wipe([run.payload]);
+      else finish(run.connection, [run.payload]);
     }
     running = false;
   }
@@ -109,6 +116,8 @@ export function modelServer(
   function finish(connection: Connection, outputs: readonly Uint8Array[]): void {
     wipe(outputs);
     connection.pending -= 1;
+    pending -= 1;
+    if (session.worn && pending === 0) return deps.onWorn();
     if (connection.open && connection.pending < RUNS_PER_CONNECTION) connection.channel.resume();
   }
 
@@ -124,6 +133,7 @@ export function modelServer(
       }
       queue.push({ connection, id, header, payload });
       connection.pending += 1;
+      pending += 1;
       if (connection.pending >= RUNS_PER_CONNECTION) connection.channel.pause();
       if (!running) void work();
     }

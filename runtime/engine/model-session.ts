@@ -12,6 +12,11 @@ export interface ModelSession {
   /** Outputs that are tensors of a type that we carry; a model may have others, which nobody can ask for. */
   readonly outputs: readonly TensorShape[];
   /**
+   * It has run on so many shapes that it should be made anew: ORT keeps the memory pattern of each, tens of kilobytes, for as long as
+   * the session lives, and whoever calls chooses the shapes.
+   */
+  readonly worn: boolean;
+  /**
    * Runs once, on this thread.
    *
    * @param outputs names to compute, of `outputs`
@@ -27,21 +32,23 @@ export interface ModelSession {
  */
 export async function createModelSession(
   files: ModelFiles,
-  options: { readonly intraOpThreads: number },
+  options: { readonly intraOpThreads: number; readonly shapesMax: number },
 ): Promise<ModelSession> {
   const entry = files.get(MODEL_ENTRY);
   if (entry === undefined) throw new CfnError('CFN_ENGINE_FAILED', `the model has no ${MODEL_ENTRY}`);
   checkExternalData(entry, files);
   const session = await create(entry, {
     executionProviders: ['cpu'],
-    // No arena and no memory patterns: they keep freed tensors of one request for the next.
+    // No arena: it keeps freed tensors of one request for the next. A memory pattern holds no tensor: it is the plan by which all
+    // tensors of a run come from one block, so that there is one to overwrite and not hundreds.
     enableCpuMemArena: false,
-    enableMemPattern: false,
+    enableMemPattern: true,
     intraOpNumThreads: options.intraOpThreads,
     interOpNumThreads: 1,
     logSeverityLevel: 4,
     // ORT's own format would bypass the check of external data above.
-    extra: { session: { load_model_format: 'ONNX' } },
+    // Threads that spin while they wait take the processors from sandboxes and other engines.
+    extra: { session: { load_model_format: 'ONNX', intra_op: { allow_spinning: '0' } } },
     externalData: [...files].filter(([path]) => path !== MODEL_ENTRY).map(([path, data]) => ({ path, data })),
   });
   const inputs = session.inputMetadata.map((input) => {
@@ -51,10 +58,15 @@ export async function createModelSession(
   });
   const outputs = session.outputMetadata.map(shapeOf).filter((shape) => shape !== undefined);
   if (outputs.length === 0) throw new CfnError('CFN_ENGINE_FAILED', 'no output of the model is a tensor of numbers');
+  const shapes = new Set<string>();
   return {
     inputs,
     outputs,
+    get worn() {
+      return shapes.size > options.shapesMax;
+    },
     async run(feeds, names) {
+      shapes.add(inputs.map(({ name }) => feeds[name]?.dims.join('x')).join(';'));
       try {
         return await session.run(feeds, names);
       } catch {

@@ -48,6 +48,8 @@ type Stage =
 export function runEngine(deps: {
   readonly agent: Socket;
   readonly intraOpThreads: number;
+  /** Shapes of inputs after which the engine ends, to be started anew. */
+  readonly shapesMax: number;
   readonly monotonicNs: () => bigint;
   readonly exit: (code: number) => never;
 }): void {
@@ -111,7 +113,11 @@ export function runEngine(deps: {
         // Overwritten before anybody hears of the model: the session has copies of its own.
         const session = await createModelSession(files, deps).finally(() => loader.wipe());
         lease.check();
-        stage = { at: 'serving', server: modelServer(session, { lease, monotonicNs: deps.monotonicNs }), lease };
+        stage = {
+          at: 'serving',
+          server: modelServer(session, { lease, monotonicNs: deps.monotonicNs, onWorn: () => deps.exit(0) }),
+          lease,
+        };
         return send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
       }
       case 'listen':

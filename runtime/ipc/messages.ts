@@ -83,7 +83,9 @@ export type EngineToSandbox =
 
 /** agent → sandbox, over the sandbox's fd 3. */
 export type AgentToSandbox =
-  /** Payload: the function bundle (ES module). The first frame. */
+  /** Payload: the web platform as a script. The first frame: what takes long begins before the function is known. */
+  | { readonly op: 'platform' }
+  /** Payload: the function bundle (ES module). The second frame. */
   | {
       readonly op: 'start';
       readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };

@@ -1,7 +1,6 @@
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
-import { buildPlatformSource } from './platform-source.ts';
 import { serveSandbox } from './serve.ts';
 
 /**
@@ -10,7 +9,6 @@ import { serveSandbox } from './serve.ts';
  */
 serveSandbox({
   socket: new Socket({ fd: 3, readable: true, writable: true }),
-  platform: buildPlatformSource(),
   useSnapshot: !process.argv.includes('--no-isolate-snapshot'),
   now: () => performance.now(),
   threads: availableParallelism() + 1, // isolated-vm's own rule

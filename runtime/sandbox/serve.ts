@@ -11,7 +11,6 @@ import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
 
 export interface SandboxDeps {
   readonly socket: Socket;
-  readonly platform: Promise<string>;
   /** Without it the platform is evaluated in every isolate: slower, for engines that cannot make snapshots. */
   readonly useSnapshot: boolean;
   /** Monotonic, in ms. */
@@ -42,9 +41,10 @@ function random(length: number): ArrayBuffer {
 }
 
 /** Serves one function version to the agent at the other end of the socket. */
-export function serveSandbox({ socket, platform, useSnapshot, now, threads, residentBytes, exit }: SandboxDeps): void {
+export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes, exit }: SandboxDeps): void {
   const running = new Map<string, Invocation | 'starting' | 'aborted'>();
   let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond'> }> | undefined;
+  let platform: Pick<IsolateRecipe, 'platform' | 'snapshot'> | undefined;
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
   let idleResidentBytes = 0;
@@ -63,6 +63,10 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- from the agent, which holds more than this process does
     const message = header as unknown as AgentToSandbox;
     switch (message.op) {
+      case 'platform':
+        if (platform !== undefined) throw new CfnError('CFN_INTERNAL', 'the platform came twice');
+        platform = preparePlatform(fromUtf8(payload));
+        return;
       case 'start':
         if (served !== undefined) throw new CfnError('CFN_INTERNAL', 'started twice');
         served = start(message, payload);
@@ -87,13 +91,16 @@ export function serveSandbox({ socket, platform, useSnapshot, now, threads, resi
     }
   }
 
+  function preparePlatform(source: string): Pick<IsolateRecipe, 'platform' | 'snapshot'> {
+    return { platform: source, snapshot: useSnapshot ? makeSnapshot(source) : undefined };
+  }
+
   async function start(message: StartMessage, bundle: Uint8Array): Promise<Awaited<NonNullable<typeof served>>> {
     const { models, vars, limits } = message;
     memoryBytes = limits.memoryMb * 1024 * 1024;
-    const source = await platform;
+    if (platform === undefined) throw new CfnError('CFN_INTERNAL', 'started before the platform came');
     const recipe: IsolateRecipe = {
-      platform: source,
-      snapshot: useSnapshot ? makeSnapshot(source) : undefined,
+      ...platform,
       bundle: fromUtf8(bundle, 'CFN_FUNCTION_INVALID'),
       options: { vars, models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })) },
       memoryMb: limits.memoryMb,

@@ -9,8 +9,12 @@ import { createResponseDecoder } from '../../proto/bhttp-response.ts';
 import { concatBytes, utf8 } from '../../proto/index.ts';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
+import { buildPlatformSource } from './platform-source.ts';
 
 /** The agent's side of a real sandbox process, for tests. */
+
+let built: Promise<string> | undefined;
+const platform = (): Promise<string> => (built ??= buildPlatformSource());
 
 export interface Answer {
   readonly status: number | undefined;
@@ -99,6 +103,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     models: options.models ?? [],
     poolSize: options.poolSize ?? 2,
   };
+  await channel.send({ op: 'platform' }, utf8(await platform()));
   await channel.send({ ...start }, utf8(bundle));
   const message = await first.promise;
   let ids = 0;

@@ -62,17 +62,19 @@ export async function openExchange({
   async function* body(): AsyncGenerator<Uint8Array> {
     if (started) throw new CfnError('CFN_INTERNAL', 'the body of an answer is read once');
     started = true;
+    let whole = false;
     try {
       for await (const event of events) {
         if (event.type === 'content') yield event.bytes;
         else if (event.type === 'trailers') receipt.resolve(await checkReceipt(event.trailers));
       }
+      whole = true;
     } catch (error) {
       receipt.reject(error);
       throw error;
     } finally {
-      // A reader that stops early never gets a receipt; after resolve or the rejection above this does nothing.
-      receipt.reject(new CfnError('CFN_ABORTED', 'the answer was not read to its end'));
+      // A reader that stops early never gets a receipt; after the rejection above this does nothing.
+      if (!whole) receipt.reject(new CfnError('CFN_ABORTED', 'the answer was not read to its end'));
     }
   }
   return {

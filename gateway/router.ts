@@ -112,7 +112,7 @@ export function router(deps: {
     async toAny(version) {
       const rank = ({ workerId }: AdmittedWorker): number => loads.get(workerId)?.inflight ?? 0;
       const workers = deps.registry.live().toSorted((a, b) => rank(a) - rank(b));
-      let refusal = new CfnError('CFN_WORKER_UNAVAILABLE', 'no worker is admitted');
+      let refusal: CfnError | undefined;
       for (const worker of workers) {
         try {
           return await routeTo(worker, version);
@@ -122,7 +122,7 @@ export function router(deps: {
           if (refusal.fault !== 'system') throw refusal;
         }
       }
-      throw refusal;
+      throw refusal ?? new CfnError('CFN_WORKER_UNAVAILABLE', 'no worker is admitted');
     },
     async toWorker(workerId, version) {
       const worker = deps.registry.get(workerId);

@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { fromUtf8, utf8 } from './bytes.ts';
 import { CfnError, isErrorCode } from './errors.ts';
 import { digestSchema, nameSchema } from './manifest.ts';
-import { sha256Hex } from './hash.ts';
 
 const count = z.int().nonnegative();
 
@@ -55,6 +54,20 @@ export async function signReceipt(receipt: Receipt, key: CryptoKey): Promise<str
   return new CompactSign(utf8(JSON.stringify(receipt))).setProtectedHeader({ alg: 'EdDSA', typ: JWS_TYPE }).sign(key);
 }
 
+/** Keys of the workers that were last heard of; importing one takes as long as a verification. */
+const imported = new Map<string, CryptoKey>();
+const IMPORTED_MAX = 256;
+
+async function importKey(publicKey: string): Promise<CryptoKey> {
+  const known = imported.get(publicKey);
+  if (known !== undefined) return known;
+  const key = await importJWK({ kty: 'OKP', crv: 'Ed25519', x: publicKey }, 'EdDSA');
+  if (!('algorithm' in key)) throw new TypeError('not a public key');
+  if (imported.size >= IMPORTED_MAX) imported.clear();
+  imported.set(publicKey, key);
+  return key;
+}
+
 /**
  * Verifies a receipt's signature by the raw Ed25519 key (base64url) from an appraised worker keys document.
  *
@@ -62,7 +75,7 @@ export async function signReceipt(receipt: Receipt, key: CryptoKey): Promise<str
  */
 export async function verifyReceipt(jws: string, publicKey: string): Promise<Receipt> {
   try {
-    const key = await importJWK({ kty: 'OKP', crv: 'Ed25519', x: publicKey }, 'EdDSA');
+    const key = await importKey(publicKey);
     const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] });
     if (protectedHeader.typ !== JWS_TYPE) throw new Error('typ');
     return receiptSchema.parse(JSON.parse(fromUtf8(payload)));
@@ -72,6 +85,3 @@ export async function verifyReceipt(jws: string, publicKey: string): Promise<Rec
     });
   }
 }
-
-/** What the next receipt names as `previous`. */
-export const receiptDigest = (jws: string): Promise<string> => sha256Hex(utf8(jws));

@@ -28,8 +28,8 @@ type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 
 /** How often limits are looked at while something runs, in ms. */
 const CHECK_MS = 4;
-/** No request for so long: time to clean, in ms. */
-const QUIET_MS = 30;
+/** No request for so long: time to clean, in ms. Cleaning takes some tens of ms, for which a steady trickle of requests must not wait. */
+const QUIET_MS = 250;
 /** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
 const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
 const RANDOM_BYTES_MAX = 65_536;

@@ -30,42 +30,46 @@ describe('INV-11 nothing of the request or the answer is left in the memory of t
   test.each([
     ['an answer', 'answer', 200],
     ['an exception', 'throw', 500],
-  ])('after %s', async (_what, mode, status) => {
-    const markers: string[] = [];
-    for (const repeat of [40, 4_000]) {
-      const marker = randomBytes(16).toString('hex');
-      markers.push(marker);
-      const response = await system.call('echo', {
-        method: 'POST',
-        body: marker.repeat(repeat),
-        headers: { 'x-marker': marker, 'x-mode': mode },
-      });
-      expect(response.status).toBe(status);
-      if (status === 200) expect(await response.text()).toBe(marker.repeat(repeat));
-      else await response.text();
-    }
-    const patterns = Object.fromEntries(
-      markers.flatMap((marker) => {
-        const floats = Float32Array.from(Buffer.from(marker), (byte) => byte / 255);
-        return [
-          [`${marker}, UTF-8`, Buffer.from(marker)],
-          [`${marker}, UTF-16`, Buffer.from(marker, 'utf16le')],
-          [`${marker}, float32`, new Uint8Array(floats.buffer)],
-        ];
-      }),
-    );
-    // V8 gives the pages of a disposed isolate back to the system with a delay of its own, some seconds at the most.
-    let hits: string[] = [];
-    for (let attempt = 0; attempt < 24; attempt++) {
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      const found = searchMemory(processTree(system.local.worker().pid), patterns);
-      expect(found.bytesSearched).toBeGreaterThan(50e6);
-      hits = found.hits.map(({ pid, pattern, mapping }) => `${pattern} in ${pid} ${mapping}`);
-      if (hits.length === 0) break;
-    }
-    expect(hits).toEqual([]);
-    expect(system.logs.join('\n')).not.toContain(markers[0]);
-  }, 120_000);
+  ])(
+    'after %s',
+    async (_what, mode, status) => {
+      const markers: string[] = [];
+      for (const repeat of [40, 4_000]) {
+        const marker = randomBytes(16).toString('hex');
+        markers.push(marker);
+        const response = await system.call('echo', {
+          method: 'POST',
+          body: marker.repeat(repeat),
+          headers: { 'x-marker': marker, 'x-mode': mode },
+        });
+        expect(response.status).toBe(status);
+        if (status === 200) expect(await response.text()).toBe(marker.repeat(repeat));
+        else await response.text();
+      }
+      const patterns = Object.fromEntries(
+        markers.flatMap((marker) => {
+          const floats = Float32Array.from(Buffer.from(marker), (byte) => byte / 255);
+          return [
+            [`${marker}, UTF-8`, Buffer.from(marker)],
+            [`${marker}, UTF-16`, Buffer.from(marker, 'utf16le')],
+            [`${marker}, float32`, new Uint8Array(floats.buffer)],
+          ];
+        }),
+      );
+      // V8 gives the pages of a disposed isolate back to the system with a delay of its own, some seconds at the most.
+      let hits: string[] = [];
+      for (let attempt = 0; attempt < 24; attempt++) {
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const found = searchMemory(processTree(system.local.worker().pid), patterns);
+        expect(found.bytesSearched).toBeGreaterThan(50e6);
+        hits = found.hits.map(({ pid, pattern, mapping }) => `${pattern} in ${pid} ${mapping}`);
+        if (hits.length === 0) break;
+      }
+      expect(hits).toEqual([]);
+      expect(system.logs.join('\n')).not.toContain(markers[0]);
+    },
+    120_000,
+  );
 
   test('the search does find a marker that is there', () => {
     const marker = randomBytes(24);

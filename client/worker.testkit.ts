@@ -58,7 +58,8 @@ export async function testWorker(): Promise<TestWorker> {
     notAfter: '2030-01-01T00:00:00Z',
   };
   const id = await workerId(encodeWorkerKeys(keys));
-  const sign = (receipt: Receipt): Promise<string> => signReceipt(receipt, pair.privateKey);
+  const sign = (receipt: Receipt): Promise<string> =>
+    signReceipt(receipt, async (data) => new Uint8Array(await crypto.subtle.sign('Ed25519', pair.privateKey, data)));
   const seen: Uint8Array[] = [];
 
   async function serve(sealed: Uint8Array, respond: (request: DecodedRequest) => Answer): Promise<Uint8Array[]> {

@@ -171,7 +171,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
         sequence: sequence++,
         previous: '',
       },
-      receiptKeys.privateKey,
+      async (data) => new Uint8Array(await crypto.subtle.sign('Ed25519', receiptKeys.privateKey, data)),
     );
     call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
     call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt } });

@@ -159,6 +159,23 @@ export const ERRORS = {
     status: 403,
     remedy: 'A certificate of the chain is broken, of the wrong role, or not valid now.',
   },
+  CFN_REVOCATION_UNKNOWN: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'Revocation data is missing, stale or not authentic; get fresh CRLs or OCSP answers.',
+  },
+  CFN_ENDORSEMENT_INVALID: {
+    fault: 'trust',
+    status: 403,
+    remedy: "The vendor's collateral is missing, out of date, not authentic or of another platform; fetch it again.",
+  },
+  CFN_TCB_REFUSED: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      'The platform runs firmware that the policy does not accept; update it, or accept its status in the policy.',
+  },
+  CFN_TOKEN_REFUSED: { fault: 'trust', status: 403, remedy: 'The attestation token does not verify; see the message.' },
   CFN_QUOTE_SIGNATURE: { fault: 'trust', status: 403, remedy: 'The quote was altered or signed by another key.' },
   CFN_QE_BINDING: {
     fault: 'trust',

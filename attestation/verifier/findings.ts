@@ -1,0 +1,50 @@
+import { CfnError } from '../../proto/index.ts';
+import { Refusal, type Reason } from '../evidence/reasons.ts';
+
+/** What became of one check. */
+export type Finding =
+  | { readonly check: string; readonly outcome: 'passed' }
+  | { readonly check: string; readonly outcome: 'failed'; readonly reason: Reason; readonly detail: string }
+  /** `detail`: the policy's reason, or why it does not apply. */
+  | { readonly check: string; readonly outcome: 'skipped'; readonly detail: string };
+
+export type FailedFinding = Extract<Finding, { outcome: 'failed' }>;
+
+/**
+ * Collects what every check said, so that a refusal names all its reasons. A check passes by returning and fails by throwing a
+ * {@link Refusal}; anything else that is thrown is a bug and goes on.
+ */
+export class Findings {
+  readonly #list: Finding[] = [];
+
+  get list(): readonly Finding[] {
+    return this.#list;
+  }
+  get failures(): readonly FailedFinding[] {
+    return this.#list.filter((finding) => finding.outcome === 'failed');
+  }
+
+  /** Runs one check. Gives whether it passed, for checks that make no sense after a failed one. */
+  async check(check: string, run: () => Promise<void> | void): Promise<boolean> {
+    try {
+      await run();
+      this.#list.push({ check, outcome: 'passed' });
+      return true;
+    } catch (error) {
+      if (!(error instanceof CfnError)) throw error;
+      this.#list.push({ check, outcome: 'failed', reason: reasonOf(error), detail: error.message });
+      return false;
+    }
+  }
+
+  skip(check: string, detail: string): void {
+    this.#list.push({ check, outcome: 'skipped', detail });
+  }
+}
+
+/** Bounds-checked readers throw plain errors; what they found is that the input ends too early or too late. */
+export function reasonOf(error: CfnError): Reason {
+  if (error instanceof Refusal) return error.reason;
+  if (error.code === 'CFN_EVIDENCE_MALFORMED') return 'parse/length';
+  throw error;
+}

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { fromBase64url, fromUtf8, utf8 } from './bytes.ts';
+import { endorsementsSchema } from './endorsements.ts';
 import { CfnError } from './errors.ts';
 import { frame, sha256, sha256Hex, sha512 } from './hash.ts';
 import { EVIDENCE_BYTES_MAX } from './limits.ts';
@@ -24,6 +25,8 @@ export const evidenceSchema = z.strictObject({
       }),
     )
     .max(16),
+  /** Bound by nothing, and no part of the digest. */
+  endorsements: endorsementsSchema,
 });
 export type Evidence = z.infer<typeof evidenceSchema>;
 

@@ -1,4 +1,4 @@
-import { gpuNonce, reportData, toBase64url, type Evidence } from '../../proto/index.ts';
+import { gpuNonce, NO_ENDORSEMENTS, reportData, toBase64url, type Evidence } from '../../proto/index.ts';
 import type { CollectGpus } from './attester.ts';
 
 /** The order that binds CPU and GPU together (design §4): GPUs first, then a quote over everything. */
@@ -18,5 +18,6 @@ export async function assembleEvidence(
     workerKeys: toBase64url(workerKeys),
     quote: toBase64url(quote),
     gpus,
+    endorsements: NO_ENDORSEMENTS,
   };
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { CfnError, sha256Hex, toBase64url, toHex, type Evidence } from '../../proto/index.ts';
+import { CfnError, NO_ENDORSEMENTS, sha256Hex, toBase64url, toHex, type Evidence } from '../../proto/index.ts';
 import { workerKeys } from '../appraisal.fixture.ts';
 import { certifiedFirmwareId } from '../evidence/gpu-certificate.ts';
 import { parseGpuReport } from '../evidence/nvidia.ts';
@@ -184,6 +184,7 @@ function evidenceOf(quote: Uint8Array, gpus: Evidence['gpus']): Evidence {
     workerKeys: keys,
     quote: toBase64url(quote),
     gpus,
+    endorsements: NO_ENDORSEMENTS,
   };
 }
 

@@ -29,7 +29,7 @@ describe('parseCertificate', () => {
       expect(theirs.ca).toBe(certificate.isCa);
       expect(theirs.validFromDate.getTime()).toBe(certificate.notBeforeMs);
       expect(toHex(theirs.publicKey.export({ type: 'spki', format: 'der' }))).toBe(
-        toHex(certificate.subjectPublicKeyInfo),
+        toHex(certificate.publicKey.spki),
       );
       expect(theirs.serialNumber.toLowerCase()).toBe(toHex(certificate.serial).replace(/^00/, ''));
     }

@@ -1,5 +1,5 @@
 import { concatBytes } from '../../proto/index.ts';
-import type { Curve } from '../evidence/x509.ts';
+import type { Curve } from '../evidence/algorithms.ts';
 import {
   bitString,
   boolean,

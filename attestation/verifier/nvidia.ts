@@ -1,7 +1,7 @@
 import { equalBytes, gpuNonce, toHex } from '../../proto/index.ts';
 import { certifiedFirmwareId } from '../evidence/gpu-certificate.ts';
-import { verifyChain } from './chain.ts';
-import { verifyEcdsa } from './ecdsa.ts';
+import { verifyChain } from './pki/chain.ts';
+import { verifyEcdsa } from './pki/signatures.ts';
 import type { AppraisalPolicy, GpuPolicy } from './policy.ts';
 import { isNotChecked, reasonOf, refuse, type Case, type ParsedGpu, type Rule } from './rule.ts';
 import { NVIDIA_DEVICE_ROOT } from './trust-anchors.ts';
@@ -42,15 +42,11 @@ export function skippedGpuEndorsements({ gpu }: AppraisalPolicy): { name: string
 }
 
 export async function verifyGpuReport({ leaf, report, name }: ParsedGpu): Promise<void> {
-  const refusal = { code: 'CFN_GPU_EVIDENCE', message: `${name}: the device key did not sign the report` } as const;
-  if (leaf.curve !== 'P-384') refuse(refusal.code, `${name}: the device key is not on P-384`);
-  await verifyEcdsa(
-    { spki: leaf.subjectPublicKeyInfo, curve: 'P-384' },
-    'SHA-384',
-    report.signature,
-    report.signedBytes,
-    refusal,
-  );
+  const { publicKey } = leaf;
+  if (publicKey.type !== 'ec' || publicKey.curve !== 'P-384')
+    refuse('CFN_GPU_EVIDENCE', `${name}: the device key is not on P-384`);
+  if (!(await verifyEcdsa(publicKey, 'SHA-384', report.signature, report.signedBytes)))
+    refuse('CFN_GPU_EVIDENCE', `${name}: the device key did not sign the report`);
 }
 
 /** The firmware that the device certificate was issued for must be the one that reports. */
@@ -68,7 +64,7 @@ function requireGpus({ gpus, policy }: Case): void {
     refuse('CFN_GPU_EVIDENCE', `evidence has ${gpus.length} GPUs, the policy demands ${policy.gpu.countMin}`);
   }
   // One GPU must not be counted twice, whatever certificates it shows.
-  if (new Set(gpus.map((gpu) => toHex(gpu.leaf.subjectPublicKeyInfo))).size !== gpus.length) {
+  if (new Set(gpus.map((gpu) => toHex(gpu.leaf.publicKey.spki))).size !== gpus.length) {
     refuse('CFN_GPU_EVIDENCE', 'two GPUs have the same device key');
   }
 }

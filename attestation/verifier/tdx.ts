@@ -1,7 +1,7 @@
 import { concatBytes, equalBytes, reportData, sha256 } from '../../proto/index.ts';
 import type { TdReport, TdxQuote } from '../evidence/tdx.ts';
-import { verifyChain } from './chain.ts';
-import { verifyEcdsa } from './ecdsa.ts';
+import { verifyChain } from './pki/chain.ts';
+import { verifyEcdsa } from './pki/signatures.ts';
 import type { AppraisalPolicy } from './policy.ts';
 import { isNotChecked, reasonOf, refuse, requireListed, type Case, type Rule } from './rule.ts';
 import { INTEL_QE_SIGNER, INTEL_SGX_ROOT, SIMULATED_QE_SIGNER, TD_QE_PRODUCT } from './trust-anchors.ts';
@@ -64,17 +64,20 @@ async function verifyPckChain({ quote, pckLeaf, policy, now }: Case): Promise<vo
   if (quote.pckChain.length !== 3)
     refuse('CFN_CHAIN_INVALID', `PCK chain has ${quote.pckChain.length} certificates, expected 3`);
   // The TCB signing chain ends at the same root; its key must not pass for a platform's.
-  if (!pckLeaf.subjectCommonName.includes('SGX PCK Certificate') || pckLeaf.curve !== 'P-256') {
+  const { subjectCommonName, publicKey } = pckLeaf;
+  const isP256 = publicKey.type === 'ec' && publicKey.curve === 'P-256';
+  if (!subjectCommonName.includes('SGX PCK Certificate') || !isP256) {
     refuse('CFN_CHAIN_INVALID', 'PCK chain does not begin with a PCK certificate');
   }
 }
 
 export async function verifyQeReport({ quote, pckLeaf }: Pick<Case, 'quote' | 'pckLeaf'>): Promise<void> {
-  const key = { spki: pckLeaf.subjectPublicKeyInfo, curve: pckLeaf.curve };
-  await verifyEcdsa(key, 'SHA-256', quote.qeReportSignature, quote.qeReport.bytes, {
-    code: 'CFN_QE_BINDING',
-    message: "the PCK key did not sign the quoting enclave's report",
-  });
+  const { publicKey } = pckLeaf;
+  if (
+    publicKey.type !== 'ec' ||
+    !(await verifyEcdsa(publicKey, 'SHA-256', quote.qeReportSignature, quote.qeReport.bytes))
+  )
+    refuse('CFN_QE_BINDING', "the PCK key did not sign the quoting enclave's report");
 }
 
 /** Any enclave with provisioning rights can have its report signed by the PCK key; only the TD quoting enclave counts. */
@@ -100,10 +103,9 @@ export async function verifyAttestationKey(quote: TdxQuote): Promise<void> {
 }
 
 export async function verifyQuoteSignature(quote: TdxQuote): Promise<void> {
-  await verifyEcdsa({ xy: quote.attestationKey, curve: 'P-256' }, 'SHA-256', quote.signature, quote.signedBytes, {
-    code: 'CFN_QUOTE_SIGNATURE',
-    message: 'the attestation key did not sign this quote',
-  });
+  const key = { xy: quote.attestationKey, curve: 'P-256' } as const;
+  if (!(await verifyEcdsa(key, 'SHA-256', quote.signature, quote.signedBytes)))
+    refuse('CFN_QUOTE_SIGNATURE', 'the attestation key did not sign this quote');
 }
 
 async function requireReportData({ quote, nonce, workerKeysBytes, evidence }: Case): Promise<void> {

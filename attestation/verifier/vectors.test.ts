@@ -8,7 +8,7 @@ import { parseSgxExtension } from '../evidence/pck.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
 import { parsePemChain, type Certificate } from '../evidence/x509.ts';
 import { appraise, parsePolicy, type AppraisalPolicy } from './index.ts';
-import { verifyChain } from './chain.ts';
+import { verifyChain } from './pki/chain.ts';
 import { verifyFirmwareId, verifyGpuReport } from './nvidia.ts';
 import type { ParsedGpu } from './rule.ts';
 import { verifyAttestationKey, verifyQeReport, verifyQuoteSignature } from './tdx.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { sha256Hex } from '../../proto/index.ts';
-import { parseCertificate, type Certificate } from '../evidence/x509.ts';
-import { issueCertificate, type CertificateRequest, type Issued } from '../insecure/certificates.ts';
+import { sha256Hex } from '../../../proto/index.ts';
+import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
+import { issueCertificate, type CertificateRequest, type Issued } from '../../insecure/certificates.ts';
 import { verifyChain } from './chain.ts';
 
 const now = new Date('2026-11-01T00:00:00Z');

@@ -12,7 +12,7 @@ import {
   sequence,
   time,
   utf8String,
-} from './der-writer.ts';
+} from '../evidence/der-writer.ts';
 
 export interface CertificateRequest {
   readonly commonName: string;

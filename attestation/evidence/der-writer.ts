@@ -1,5 +1,5 @@
 import { concatBytes, utf8 } from '../../proto/index.ts';
-import { contextTag, DER } from '../evidence/der.ts';
+import { contextTag, DER } from './der.ts';
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

@@ -76,6 +76,7 @@ export const REASONS = {
   'evidence/tpm-magic': 'CFN_EVIDENCE_MALFORMED',
   'evidence/pcr-digest': 'CFN_QUOTE_SIGNATURE',
   'evidence/event-log-replay': 'CFN_MEASUREMENT_UNKNOWN',
+  'evidence/event-log-order': 'CFN_MEASUREMENT_UNKNOWN',
   'evidence/runtime-data-hash': 'CFN_REPORT_DATA_MISMATCH',
   'evidence/token-signature': 'CFN_TOKEN_REFUSED',
   'evidence/token-kid-unknown': 'CFN_TOKEN_REFUSED',

@@ -39,3 +39,12 @@ export const NRAS_INTERMEDIATES = [
   'c76ceed40610efa606864db52c167fbbd6c819de2c0ea5c01acb47ce9e5dc54d',
   '2df8907cf4d6c277b855d407ec178a649930a8e73f7294e8fce66e6ee27c5175',
 ];
+
+/**
+ * Roots of the certificates of virtual TPMs' attestation keys, SHA-256 of their DER: Google's `EK/AK CA Root` (valid 2022-07-08 to
+ * 2122-07-08) and Microsoft's `Azure Virtual TPM Root Certificate Authority 2023` (valid 2023-06-01 to 2048-06-01).
+ */
+export const AK_ROOTS = {
+  google: '594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2',
+  azure: 'e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95',
+} as const;

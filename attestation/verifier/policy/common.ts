@@ -8,8 +8,9 @@ export const reason = z.string().min(1).max(300);
 export const notChecked = z.strictObject({ notChecked: reason });
 /** A whole part of the evidence that the policy does without, and why. */
 export const notRequired = z.strictObject({ notRequired: reason });
-/** What production refuses, and why it is accepted here. */
-export const refusedOr = z.union([z.literal('refused'), z.strictObject({ allowed: reason })]);
+/** What production does without, and why it is accepted here. */
+export const forbiddenOr = z.union([z.literal('forbidden'), notChecked]);
+export const bitDemand = z.union([z.literal('required'), z.literal('forbidden'), notChecked]);
 /** For endorsements: one that is supplied is verified always, so that leaving it out cannot hide a bad one. */
 export const requiredOr = z.union([z.literal('required'), notChecked]);
 const VALUES_MAX = 256;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { AMD_PRODUCTS } from '../../evidence/amd-product.ts';
-import { notChecked, notRequired, reason, references, refusedOr, requiredOr, simulatedRoot } from './common.ts';
+import { forbiddenOr, notChecked, notRequired, references, requiredOr, simulatedRoot } from './common.ts';
+import { snpDemands } from './snp.ts';
 
 export const TCB_STATUSES = [
   'UpToDate',
@@ -22,7 +22,7 @@ const advisory = z.string().regex(/^INTEL-SA-\d{5}$/);
 /** What a trust domain says of itself, real or simulated. */
 const trustDomain = {
   /** TDATTRIBUTES bits 0 to 7. No policy for workers can allow it. */
-  debug: refusedOr,
+  debug: forbiddenOr,
   /** Attributes that must be on, and those that may; any other is refused. */
   attributes: z.strictObject({ required: z.array(z.enum(TD_ATTRIBUTES)), allowed: z.array(z.enum(TD_ATTRIBUTES)) }),
   /** XFAM bits that may be on. */
@@ -56,8 +56,6 @@ const tcb = z.strictObject({
   ]),
 });
 
-const byte = z.int().min(0).max(255);
-
 export const teeSchema = z.discriminatedUnion('kind', [
   /** Real TDX under Intel's pinned root. */
   z.strictObject({
@@ -71,38 +69,9 @@ export const teeSchema = z.discriminatedUnion('kind', [
   /** Real SEV-SNP under AMD's pinned roots. */
   z.strictObject({
     kind: z.literal('snp'),
-    products: z.array(z.enum(AMD_PRODUCTS)),
-    debug: refusedOr,
-    /** Guest policy bit 18. */
-    migrationAgent: refusedOr,
-    /** Guest policy and platform info: simultaneous multithreading. */
-    smt: z.union([z.literal('allowed'), z.literal('refused')]),
-    /** Privilege levels of whoever asked for the report: 0, or the paravisor's guest level. */
-    vmpl: z.array(z.int().min(0).max(3)),
-    measurement,
-    hostData: references(32),
-    familyId: references(16),
-    imageId: references(16),
-    idKeyDigest: references(48),
-    authorKeyDigest: references(48),
-    /** The platform has found no aliased memory since boot (mitigation of BadRAM). Firmware before 1.55.22 does not say. */
-    aliasCheck: requiredOr,
-    /** Least patch level of each part of the firmware, by product, of REPORTED_TCB and COMMITTED_TCB. */
-    tcbMin: z.union([
-      z.strictObject({
-        bootloader: byte,
-        tee: byte,
-        snp: byte,
-        microcode: byte,
-        /** Turin only. */
-        fmc: byte,
-      }),
-      notChecked,
-    ]),
-    /** Firmware that is loaded and not yet committed: it can be rolled back. */
-    provisionalFirmware: refusedOr,
     /** AMD's CRL of the product. */
     revocation: requiredOr,
+    ...snpDemands.shape,
   }),
   /** The simulated platform whose root has this SHA-256. It proves nothing about hardware. */
   z.strictObject({

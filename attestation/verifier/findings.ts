@@ -25,20 +25,40 @@ export class Findings {
   }
 
   /** Runs one check. Gives whether it passed, for checks that make no sense after a failed one. */
-  async check(check: string, run: () => Promise<void> | void): Promise<boolean> {
-    try {
-      await run();
-      this.#list.push({ check, outcome: 'passed' });
-      return true;
-    } catch (error) {
-      if (!(error instanceof CfnError)) throw error;
-      this.#list.push({ check, outcome: 'failed', reason: reasonOf(error), detail: error.message });
-      return false;
-    }
+  async check(check: string, run: Check): Promise<boolean> {
+    const finding = await examine(check, run);
+    this.#list.push(finding);
+    return finding.outcome === 'passed';
+  }
+
+  /** Runs checks that do not depend on each other at once. They are listed in the order given; so are the answers. */
+  async checkAll<const Names extends readonly (readonly [check: string, run: Check])[]>(
+    checks: Names,
+  ): Promise<{ -readonly [I in keyof Names]: boolean }> {
+    const findings = await Promise.all(checks.map(([check, run]) => examine(check, run)));
+    this.#list.push(...findings);
+    return findings.map(({ outcome }) => outcome === 'passed') as { -readonly [I in keyof Names]: boolean };
+  }
+
+  /** Lists checks that passed before, on the same bytes. */
+  passed(checks: readonly string[]): void {
+    for (const check of checks) this.#list.push({ check, outcome: 'passed' });
   }
 
   skip(check: string, detail: string): void {
     this.#list.push({ check, outcome: 'skipped', detail });
+  }
+}
+
+type Check = () => Promise<void> | void;
+
+async function examine(check: string, run: Check): Promise<Finding> {
+  try {
+    await run();
+    return { check, outcome: 'passed' };
+  } catch (error) {
+    if (!(error instanceof CfnError)) throw error;
+    return { check, outcome: 'failed', reason: reasonOf(error), detail: error.message };
   }
 }
 

@@ -1,6 +1,8 @@
 import { equalBytes, sha256Hex } from '../../../proto/index.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { KEY_USAGE_CERTIFICATE_SIGN, KEY_USAGE_DIGITAL_SIGNATURE, type Certificate } from '../../evidence/x509.ts';
+import { BoundedMap } from '../bounded-map.ts';
+import { mapKey } from './map-key.ts';
 import { verifySignature } from './signatures.ts';
 
 export interface ChainOptions {
@@ -9,6 +11,8 @@ export interface ChainOptions {
   readonly now: Date;
   /** For messages, such as `PCK chain`. */
   readonly what: string;
+  /** The chain begins with a CA, as those do that come with a CRL. */
+  readonly leafIsCa?: boolean;
 }
 
 /**
@@ -25,11 +29,8 @@ export async function verifyChain(chain: readonly Certificate[], options: ChainO
 }
 
 /** All of {@link verifyChain} that does not depend on the time, so that its outcome can be kept. */
-export async function verifyLinks(
-  chain: readonly Certificate[],
-  options: Pick<ChainOptions, 'root' | 'what'>,
-): Promise<void> {
-  const { root, what } = options;
+export async function verifyLinks(chain: readonly Certificate[], options: Omit<ChainOptions, 'now'>): Promise<void> {
+  const { root, what, leafIsCa = false } = options;
   const last = chain.at(-1);
   if (last === undefined || chain.length < 2)
     refuse('certificate/missing-intermediate', `${what} has ${chain.length} certificates, expected at least 2`);
@@ -37,11 +38,13 @@ export async function verifyLinks(
     refuse('certificate/untrusted-root', `${what} ends at a root that is not the pinned one`);
   for (const [depth, certificate] of chain.entries()) {
     const name = named(certificate, depth, options);
-    const issuer = chain[depth + 1] ?? certificate; // the root signs itself
-    requireIssuerName(certificate, issuer, chain, name);
-    if (!(await isSignedBy(certificate, issuer)))
-      refuse('certificate/broken-link', `${name}: the next certificate's key did not sign it`);
-    requireRole(certificate, depth, name);
+    const issuer = chain[depth + 1];
+    if (issuer !== undefined) {
+      requireIssuerName(certificate, issuer, chain, name);
+      if (!(await isSignedBy(certificate, issuer)))
+        refuse('certificate/broken-link', `${name}: the next certificate's key did not sign it`);
+    } // the root is pinned byte for byte, its own signature with it
+    requireRole(certificate, leafIsCa ? depth + 1 : depth, name);
   }
 }
 
@@ -57,9 +60,21 @@ export function requireValidAt(certificate: Certificate, now: Date, name: string
     refuse('certificate/expired', `${name} has expired on ${iso(certificate.notAfterMs)}`);
 }
 
+/** Largest CA certificate whose outcome is kept, in bytes. */
+const KEPT_CERTIFICATE_BYTES_MAX = 4096;
+/** Pairs of a CA certificate and an issuer's key that signed it: the upper links come again in every chain of a vendor. */
+const signedPairs = new BoundedMap<string, true>(128);
+
 /** Whether the issuer's key made the certificate's signature. Names and roles are another matter. */
-export function isSignedBy(certificate: Certificate, issuer: Certificate): Promise<boolean> {
-  return verifySignature(issuer.publicKey, certificate.signatureAlgorithm, certificate.signature, certificate.tbs);
+export async function isSignedBy(certificate: Certificate, issuer: Certificate): Promise<boolean> {
+  const { der, signatureAlgorithm, signature, tbs, isCa } = certificate;
+  const { publicKey } = issuer;
+  const keep = isCa && der.length <= KEPT_CERTIFICATE_BYTES_MAX;
+  const pair = keep ? `${publicKey.spki.length} ${mapKey(publicKey.spki)}${mapKey(der)}` : '';
+  if (keep && signedPairs.get(pair) !== undefined) return true;
+  const signed = await verifySignature(publicKey, signatureAlgorithm, signature, tbs);
+  if (keep && signed) signedPairs.set(pair, true);
+  return signed;
 }
 
 function requireIssuerName(

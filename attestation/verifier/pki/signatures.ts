@@ -1,4 +1,6 @@
 import { concatBytes } from '../../../proto/index.ts';
+import { BoundedMap } from '../bounded-map.ts';
+import { mapKey } from './map-key.ts';
 import type { Curve, Hash, PublicKey, SignatureAlgorithm } from '../../evidence/algorithms.ts';
 import { ecdsaSignatureFromDer } from '../../evidence/der.ts';
 
@@ -63,24 +65,16 @@ async function verify(
 type Bytes = Uint8Array<ArrayBuffer>;
 type KeyAlgorithm = { readonly name: string } & ({ readonly namedCurve: Curve } | { readonly hash: Hash });
 
-/** Imported keys kept: vendors' CA keys come again in every chain. Least recently used go first. */
-const KEYS_MAX = 256;
-const keys = new Map<string, Promise<CryptoKey | undefined>>();
+/** Imported keys kept: vendors' CA keys come again in every chain. */
+const keys = new BoundedMap<string, Promise<CryptoKey | undefined>>(256);
 
 /** `undefined` for bytes that are no such key. */
 function importKey(format: 'spki' | 'raw', bytes: Uint8Array, algorithm: KeyAlgorithm): Promise<CryptoKey | undefined> {
-  const name = `${algorithm.name} ${'hash' in algorithm ? algorithm.hash : algorithm.namedCurve} ${latin1(bytes)}`;
+  const variant = 'hash' in algorithm ? algorithm.hash : algorithm.namedCurve;
+  const name = `${format} ${algorithm.name} ${variant} ${mapKey(bytes)}`;
   const kept = keys.get(name);
-  const key =
-    kept ?? crypto.subtle.importKey(format, bytes as Bytes, algorithm, false, ['verify']).catch(() => undefined);
-  keys.delete(name);
+  if (kept !== undefined) return kept;
+  const key = crypto.subtle.importKey(format, bytes as Bytes, algorithm, false, ['verify']).catch(() => undefined);
   keys.set(name, key);
-  const [oldest] = keys.keys();
-  if (keys.size > KEYS_MAX && oldest !== undefined) keys.delete(oldest);
   return key;
-}
-
-/** Bytes as a map's key. */
-function latin1(bytes: Uint8Array): string {
-  return String.fromCharCode(...bytes);
 }

@@ -26,7 +26,7 @@ const TESTS = '(\\.(test|contract|testkit|harness|fixture)|/testkit|/testing|/te
 const rooms = Object.entries(MAY_IMPORT).map(([room, allowed]) => ({
   name: `${room.replace('/', '-')}-may-not-import`,
   severity: 'error',
-  from: { path: `^${room}/`, pathNot: [TESTS, '^cli/commands/dev\\.ts$'] },
+  from: { path: `^${room}/`, pathNot: [TESTS, '^cli/commands/(dev|attest-collect)\\.ts$'] },
   to: { path: `^(${ROOMS})/`, pathNot: `^(${[room, ...allowed].join('|')})/` },
 }));
 
@@ -39,6 +39,16 @@ module.exports = {
       severity: 'error',
       from: { path: '^cli/commands/dev\\.ts$' },
       to: { path: `^(${ROOMS})/`, pathNot: `^(cli|${MAY_IMPORT.cli.join('|')})/|^deploy/local\\.ts$` },
+    },
+    {
+      name: 'collecting-is-its-own-command',
+      comment: '`cfn attest collect` runs inside a worker VM: it alone of the CLI may import the attester',
+      severity: 'error',
+      from: { path: '^cli/commands/attest-collect\\.ts$' },
+      to: {
+        path: `^(${ROOMS})/`,
+        pathNot: `^(cli|${MAY_IMPORT.cli.join('|')})/|^attestation/attester/index\\.ts$`,
+      },
     },
     {
       name: 'insecure-only-where-simulated',

@@ -126,6 +126,11 @@ export const ERRORS = {
     status: 503,
     remedy: 'The quoting service did not answer; retry with backoff, and check it on the host.',
   },
+  CFN_GPU_UNAVAILABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'NVML or a GPU did not answer; check the driver with `nvidia-smi conf-compute -q`, and retry with backoff.',
+  },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
@@ -246,6 +251,12 @@ export const ERRORS = {
     fault: 'trust',
     status: 500,
     remedy: 'The keyring does not open under the root key; restore both from the same backup.',
+  },
+  CFN_GPU_NOT_CONFIDENTIAL: {
+    fault: 'trust',
+    status: 503,
+    remedy:
+      'The GPUs of this VM are not all in production confidential-computing mode, or cannot all be attested; see the message.',
   },
   CFN_TEE_ABSENT: {
     fault: 'trust',

@@ -1,2 +1,12 @@
-export type { Attester, CollectGpus } from './attester.ts';
-export { tdxAttester, type TdxAttesterOptions } from './tdx.ts';
+export type { Attester } from './attester.ts';
+export type { Ccel } from './ccel.ts';
+export { endorsementsFile } from './endorsements.ts';
+export {
+  collectEvidence,
+  NO_WORKER_KEYS,
+  openAttester,
+  type AttesterOptions,
+  type Collected,
+  type CollectOptions,
+} from './open-attester.ts';
+export { rtmr3, type Rtmr3 } from './rtmr.ts';

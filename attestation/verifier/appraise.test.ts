@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import fc from 'fast-check';
-import { CfnError, fromBase64url, toBase64url, toHex, type ErrorCode, type Evidence } from '../../proto/index.ts';
+import {
+  CfnError,
+  NO_ENDORSEMENTS,
+  fromBase64url,
+  toBase64url,
+  toHex,
+  type ErrorCode,
+  type Evidence,
+} from '../../proto/index.ts';
 import { appraisalFixture, flip, withGpu, withQuote, workerKeys } from '../appraisal.fixture.ts';
 import { openSimulatedPlatform, simulatedAttester, simulatedPolicy } from '../insecure/index.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
@@ -185,9 +193,13 @@ describe('INV-02 refuses GPU evidence that is', () => {
       const { simulatedMeasurements, startQuotingEnclave, writeQuote } = await import('../insecure/quote.ts');
       const { rtmrs } = await simulatedMeasurements();
       const enclave = await startQuotingEnclave(platform.pck);
-      return assembleEvidence('simulated', nonce, keys, collect, (data) =>
-        writeQuote(enclave, { mrtd, rtmrs, debug: false }, data),
-      );
+      return assembleEvidence('simulated', nonce, keys, {
+        collectGpus: collect,
+        quoteOver: async (data) => ({
+          quote: await writeQuote(enclave, { mrtd, rtmrs, debug: false }, data),
+          endorsements: NO_ENDORSEMENTS,
+        }),
+      });
     }
   });
 

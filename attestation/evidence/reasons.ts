@@ -104,6 +104,7 @@ export const REASONS = {
   'tcb/relaunch-advised-configuration-needed': 'CFN_TCB_REFUSED',
   'tcb/revoked': 'CFN_TCB_REFUSED',
   'tcb/below-minimum': 'CFN_TCB_REFUSED',
+  'tcb/advisory': 'CFN_TCB_REFUSED',
   'tcb/provisional': 'CFN_TCB_REFUSED',
   'reference/mismatch': 'CFN_MEASUREMENT_UNKNOWN',
   'reference/conflict': 'CFN_MEASUREMENT_UNKNOWN',

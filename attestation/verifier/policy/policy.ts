@@ -62,8 +62,8 @@ export function parseWorkerPolicy(value: unknown): AppraisalPolicy {
  */
 export function requireWorkerPolicy({ tee, gpu, binding }: AppraisalPolicy): void {
   if (tee.kind === 'none') throw invalid('tee.kind: a worker has a TEE');
-  if ((tee.kind === 'snp' ? tee.guestPolicy.debug : tee.debug) !== 'forbidden')
-    throw invalid(`tee.${tee.kind === 'snp' ? 'guestPolicy.debug' : 'debug'}: a worker does not run with debugging`);
+  if (tee.kind === 'snp' && tee.guestPolicy.debug !== 'forbidden')
+    throw invalid('tee.guestPolicy.debug: a worker does not run with debugging');
   if (isNotChecked(tee.kind === 'snp' ? tee.measurement : tee.mrtd))
     throw invalid(`tee.${tee.kind === 'snp' ? 'measurement' : 'mrtd'}: what a worker runs is always checked`);
   if (!('notRequired' in gpu) && binding !== 'one-report')

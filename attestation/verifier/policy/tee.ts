@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { forbiddenOr, notChecked, notRequired, references, requiredOr, simulatedRoot } from './common.ts';
+import { notChecked, notRequired, references, requiredOr, simulatedRoot } from './common.ts';
 import { snpDemands } from './snp.ts';
 
+/** What Intel's levels can make of a platform and be accepted; `Revoked` and `NotSupported` never are. */
 export const TCB_STATUSES = [
   'UpToDate',
   'SWHardeningNeeded',
@@ -12,24 +13,17 @@ export const TCB_STATUSES = [
   'TDRelaunchAdvised',
   'TDRelaunchAdvisedConfigurationNeeded',
 ] as const;
-/** TDATTRIBUTES that a trust domain may have in production. */
-export const TD_ATTRIBUTES = ['SEPT_VE_DISABLE', 'PKS', 'KL', 'PERFMON'] as const;
 
 const measurement = references(48);
-const bits = z.string().regex(/^[0-9a-f]{16}$/, 'expected 64 bits as 16 hexadecimal digits');
-const advisory = z.string().regex(/^INTEL-SA-\d{5}$/);
+const advisories = z.array(z.string().regex(/^INTEL-SA-\d{5}$/)).max(256);
 
-/** What a trust domain says of itself, real or simulated. */
+/** What a trust domain says of itself, real or simulated. That debugging is off, and attributes are known ones, is checked always. */
 const trustDomain = {
-  /** TDATTRIBUTES bits 0 to 7. No policy for workers can allow it. */
-  debug: forbiddenOr,
-  /** Attributes that must be on, and those that may; any other is refused. */
-  attributes: z.strictObject({ required: z.array(z.enum(TD_ATTRIBUTES)), allowed: z.array(z.enum(TD_ATTRIBUTES)) }),
-  /** XFAM bits that may be on. */
-  xfam: z.strictObject({ allowed: bits }),
+  /** TDATTRIBUTES bit 28: no exception is raised inside the TD for pages that the host took away. */
+  septVeDisable: requiredOr,
   /** Build-time measurement. */
   mrtd: measurement,
-  /** Measurement of the TDX module; its signed identity is part of `tcb`. */
+  /** Measurement of the TDX module. */
   mrseam: measurement,
   rtmr0: measurement,
   rtmr1: measurement,
@@ -38,22 +32,18 @@ const trustDomain = {
   mrconfigid: measurement,
   mrowner: measurement,
   mrownerconfig: measurement,
-  /** Service TDs bound to this one, such as for migration: none at all, or these. Quotes of TD report 1.0 carry none. */
+  /** Service TDs bound to this one, such as for migration: none at all, or these. A TD report 1.0 names none. */
   mrservicetd: z.union([z.literal('none'), measurement]),
 };
 
-/** Intel's endorsements: QE identity, TDX module and TCB level. */
-const tcb = z.strictObject({
-  /** Accepted results; `Revoked` never is. */
+/** Intel's endorsements: TCB levels, module and QE identity, and the CRLs of all its certificates. */
+const collateral = z.strictObject({
+  /** Accepted statuses of platform, TDX module and quoting enclave together. */
   statuses: z.array(z.enum(TCB_STATUSES)),
-  /** Least tcbEvaluationDataNumber of the collateral: forces the TCB recovery of a date. */
+  /** Least tcbEvaluationDataNumber: forces collateral that knows of a TCB recovery. */
   evaluationNumberMin: z.union([z.int().min(1).max(100_000), notChecked]),
-  /** Security advisories that the level may or must not have. */
-  advisories: z.union([
-    z.strictObject({ allowed: z.array(advisory).max(256) }),
-    z.strictObject({ denied: z.array(advisory).max(256) }),
-    notChecked,
-  ]),
+  /** Security advisories that may be open on the platform, or that must not. */
+  advisories: z.union([z.strictObject({ allowed: advisories }), z.strictObject({ denied: advisories }), notChecked]),
 });
 
 export const teeSchema = z.discriminatedUnion('kind', [
@@ -61,28 +51,22 @@ export const teeSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('tdx'),
     ...trustDomain,
-    /** Left out, the policy accepts platforms whose firmware is out of date or whose quoting enclave is. */
-    tcb: z.union([tcb, notChecked]),
-    /** CRLs of the PCK chain and of the signer of the collateral. */
-    revocation: requiredOr,
+    /** Left out, platforms are accepted whose firmware is out of date or whose certificate is revoked. */
+    collateral: z.union([collateral, notChecked]),
   }),
   /** Real SEV-SNP under AMD's pinned roots. */
   z.strictObject({
     kind: z.literal('snp'),
-    /** AMD's CRL of the product. */
+    /** AMD's CRL of the product. One that is supplied is checked always. */
     revocation: requiredOr,
     ...snpDemands.shape,
   }),
   /** The simulated platform whose root has this SHA-256. It proves nothing about hardware. */
-  z.strictObject({
-    kind: z.literal('simulated'),
-    root: simulatedRoot,
-    ...trustDomain,
-  }),
+  z.strictObject({ kind: z.literal('simulated'), root: simulatedRoot, ...trustDomain }),
   /** No TEE: for evidence of a GPU, a TPM or a token alone. No policy for workers can be without. */
   z.strictObject({ kind: z.literal('none'), ...notRequired.shape }),
 ]);
 export type TeePolicy = z.infer<typeof teeSchema>;
-export type TrustDomainPolicy = Pick<Extract<TeePolicy, { kind: 'tdx' }>, keyof typeof trustDomain>;
+export type TdPolicy = Extract<TeePolicy, { kind: 'tdx' | 'simulated' }>;
 export type TdxPolicy = Extract<TeePolicy, { kind: 'tdx' }>;
 export type SnpPolicy = Extract<TeePolicy, { kind: 'snp' }>;

@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import type { GpuDemands } from '../nvidia/demands.ts';
 import { notChecked, reason, references, requiredOr, simulatedRoot } from './common.ts';
 
-/** How GPUs are passed to the guest, as their reports say (opaque field 36); older drivers do not. */
-export const GPU_MODES = ['single-passthrough', 'multi-gpu-passthrough', 'protected-pcie'] as const;
+const MODES = ['single-passthrough', 'multi-gpu-passthrough', 'protected-pcie'] as const;
 
 const version = z.string().min(1).max(64);
 const versions = z.union([
@@ -14,6 +14,7 @@ const versions = z.union([
 /** RIM index, from 0: SPDM block index less one. */
 const index = z.string().regex(/^(0|[1-9][0-9]{0,2})$/);
 
+/** {@link GpuDemands} as they are written in a policy, with the root and the demand of revocation data. */
 export const gpuSchema = z.strictObject({
   /** Root of the device chains: NVIDIA's pinned one, or a simulated one. */
   root: z.discriminatedUnion('kind', [
@@ -25,6 +26,7 @@ export const gpuSchema = z.strictObject({
   ]),
   /** GPUs that must be there at least, each with its own device key. Every GPU in the evidence is verified. */
   countMin: z.int().min(1).max(16),
+  countMax: z.int().min(1).max(16),
   architectures: z.array(z.enum(['HOPPER', 'BLACKWELL'])),
   driver: versions,
   vbios: versions,
@@ -39,8 +41,11 @@ export const gpuSchema = z.strictObject({
     z.strictObject({ values: z.record(index, references(48).options[0]) }),
     notChecked,
   ]),
-  modes: z.union([z.array(z.enum(GPU_MODES)), notChecked]),
+  /** How GPUs are passed to the guest, as their reports say. */
+  modes: z.union([z.array(z.enum(MODES)), notChecked]),
+  /** Reports of all switches that the GPUs are behind (protected PCIe). Those that are there are verified always. */
+  switches: z.union([z.literal('required'), z.strictObject({ whenSupplied: reason })]),
   /** OCSP or CRLs, for the device chains and for the signers of the RIMs. */
   revocation: requiredOr,
-});
+} satisfies Record<keyof GpuDemands | 'root' | 'revocation', z.ZodType>);
 export type GpuPolicy = z.infer<typeof gpuSchema>;

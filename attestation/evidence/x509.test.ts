@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import fc from 'fast-check';
 import { CfnError, fromHex, toHex } from '../../proto/index.ts';
 import { issueCertificate } from '../insecure/certificates.ts';
-import { boolean, octetString, oid, sequence } from '../evidence/der-writer.ts';
+import { boolean, octetString, oid, sequence } from './der-writer.ts';
 import { DerReader, ecdsaSignatureFromDer } from './der.ts';
 import { parseCertificate, parsePemChain, type Certificate } from './x509.ts';
 

@@ -9,6 +9,9 @@ export const INTEL_SGX_ROOT = '44a0196b2b99f889b8e149e95b807a350e7424964399e885a
 /** NVIDIA Device Identity CA, SHA-256 of its DER (valid 2021-11-05 to 9999-12-31). */
 export const NVIDIA_DEVICE_ROOT = '102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48';
 
+/** NVIDIA CoRIM signing Root CA, SHA-256 of its DER (valid 2023-03-16 to 2053-03-08). It signs reference values (RIMs) only. */
+export const NVIDIA_RIM_ROOT = '12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1';
+
 /**
  * AMD Root Keys, SHA-256 of the DER of each product's ARK as https://kdsintf.amd.com/vcek/v1/<product>/cert_chain gives it; the VLEK
  * chains end at the same certificates.

@@ -44,5 +44,6 @@ async function readBounded(file: string, bytesMax: number): Promise<Uint8Array |
 
 /** The errno name of a failed system call, such as `EBUSY`. */
 export function errorCode(cause: unknown): string | undefined {
+  if (cause instanceof CfnError) return undefined; // its code is ours
   return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
 }

@@ -9,4 +9,5 @@ export {
   type Collected,
   type CollectOptions,
 } from './open-attester.ts';
+/** @public for what a worker image measures at run time; the runtime itself extends nothing yet. */
 export { rtmr3, type Rtmr3 } from './rtmr.ts';

@@ -122,7 +122,7 @@ export function fakeTsm(platform: FakePlatform = {}): FakeTsm {
   return {
     directory,
     files: {
-      list: kernelFiles.list,
+      list: (path) => kernelFiles.list(path),
       make,
       write,
       read,

@@ -8,8 +8,8 @@ import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { requireValidAt } from '../pki/chain.ts';
 import { requireCrlCurrent, requireNotRevoked } from '../pki/crl.ts';
-import { equalBytes } from '../../../proto/index.ts';
 import { verifyCrlSignatureOnce, verifyLinksOnce } from './once.ts';
+import { equalBytes } from '../../../proto/index.ts';
 
 const AUTHORITY_MODULUS_BITS = 4096;
 
@@ -95,7 +95,8 @@ async function checkRevocation(
   { crls, revocation, now }: AmdChainOptions,
   findings: Findings,
 ): Promise<void> {
-  const crl = newest(crls.filter(({ issuer }) => equalBytes(issuer, root.subject))) ?? crls[0];
+  const ofRoot = crls.filter(({ issuer }) => equalBytes(issuer, root.subject));
+  const crl = newest(ofRoot.filter((list) => isCurrent(list, now))) ?? newest(ofRoot) ?? crls[0];
   if (crl === undefined && revocation !== 'required') return findings.skip('revocation', revocation.notChecked);
   const what = `CRL of ${root.subjectCommonName}`;
   await findings.check('revocation', async () => {
@@ -107,6 +108,10 @@ async function checkRevocation(
     requireNotRevoked(crl, intermediate, what);
     requireNotRevoked(crl, root, what);
   });
+}
+
+function isCurrent({ thisUpdateMs, nextUpdateMs }: Crl, now: Date): boolean {
+  return now.getTime() >= thisUpdateMs && now.getTime() <= nextUpdateMs;
 }
 
 function newest(crls: readonly Crl[]): Crl | undefined {

@@ -39,8 +39,8 @@ export interface SnpClaims {
 }
 
 interface TcbClaim {
-  /** As a 64-bit number. */
-  readonly value: string;
+  /** The eight bytes, in the report's order. */
+  readonly bytes: string;
   /** By name, when the product is known. */
   readonly levels: Tcb | undefined;
 }
@@ -51,7 +51,7 @@ export function collectSnpClaims(
   leaf: AmdLeaf | undefined,
 ): SnpClaims {
   const tcb = (bytes: Uint8Array): TcbClaim => ({
-    value: toHex(bytes.toReversed()),
+    bytes: toHex(bytes),
     levels: product && levels(bytes, product),
   });
   return {

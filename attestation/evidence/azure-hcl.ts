@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { ByteReader, equalBytes, fromBase64url, fromUtf8, utf8 } from '../../proto/index.ts';
 import type { Hash, PublicKey } from './algorithms.ts';
+import { parseJson } from './json.ts';
 import { isFill } from './padding.ts';
 import { rsaPublicKey } from './public-key.ts';
 import { refuse } from './reasons.ts';
-import { parseStrictJson } from './strict-json.ts';
 import { parseTdReportStruct, TD_REPORT_STRUCT_BYTES, type TdReportStruct } from './td-report-struct.ts';
 
 /** What Azure's paravisor (HCL) leaves in the vTPM's non-volatile storage: a hardware report over the vTPM's keys. */
@@ -119,7 +119,10 @@ function parseHardware(type: number, report: Uint8Array): HclReport['hardware'] 
 }
 
 function parseRuntimeData(bytes: Uint8Array): Pick<HclReport, 'attestationKey' | 'vm'> {
-  const json = parseStrictJson(fromUtf8(bytes, 'CFN_EVIDENCE_MALFORMED'), BLOB_BYTES_MAX, 'runtime data');
+  const json = parseJson(fromUtf8(bytes, 'CFN_EVIDENCE_MALFORMED'), {
+    what: 'runtime data',
+    charactersMax: BLOB_BYTES_MAX,
+  });
   const data = runtimeDataSchema.safeParse(json);
   if (!data.success) refuse('parse/json', 'runtime data has another form', { cause: data.error });
   const keys = data.data.keys.filter(({ kid }) => kid === 'HCLAkPub');

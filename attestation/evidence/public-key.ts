@@ -1,6 +1,6 @@
 import { concatBytes, fromHex } from '../../proto/index.ts';
 import { parsePublicKey, type Curve, type PublicKey } from './algorithms.ts';
-import { DER } from './der.ts';
+import { bitString, integer, sequence } from './der-writer.ts';
 import { refuse } from './reasons.ts';
 
 /** AlgorithmIdentifier: rsaEncryption with NULL (RFC 8017 §A.1). */
@@ -26,11 +26,7 @@ export function rsaPublicKey(modulus: Uint8Array): PublicKey {
   if (modulus.length < RSA_BYTES_MIN || modulus.length > RSA_BYTES_MAX || first < 0x80)
     refuse('parse/unsupported-key-type', `RSA modulus has ${modulus.length} bytes, expected 2048 to 4096 bits`);
   if (((modulus.at(-1) ?? 0) & 1) === 0) refuse('parse/unsupported-key-type', 'RSA modulus is even');
-  const numbers = concatBytes(
-    element(DER.integer, concatBytes(Uint8Array.of(0), modulus)),
-    element(DER.integer, Uint8Array.of(1, 0, 1)),
-  );
-  return publicKey(RSA, element(DER.sequence, numbers));
+  return publicKey(RSA, sequence(integer(modulus), integer(RSA_EXPONENT)));
 }
 
 /**
@@ -51,13 +47,5 @@ export function leftPad(bytes: Uint8Array, length: number, field: string): Uint8
 }
 
 function publicKey(algorithm: Uint8Array, key: Uint8Array): PublicKey {
-  const bits = element(DER.bitString, concatBytes(Uint8Array.of(0), key));
-  return parsePublicKey(element(DER.sequence, concatBytes(algorithm, bits)));
-}
-
-/** Content is at most 64 KiB here. */
-function element(tag: number, content: Uint8Array): Uint8Array {
-  const { length } = content;
-  const header = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
-  return concatBytes(Uint8Array.of(tag, ...header), content);
+  return parsePublicKey(sequence(algorithm, bitString(key)));
 }

@@ -2,8 +2,11 @@ import { z } from 'zod';
 import { fromBase64url, fromHex, type CfnError } from '../../proto/index.ts';
 import { parsePublicKey, type PublicKey } from './algorithms.ts';
 import { parseHclReport, type HclReport } from './azure-hcl.ts';
+import { fromBase64 } from './base64.ts';
+import { DER } from './der.ts';
+import { parseJsonObject } from './json.ts';
 import { refuse } from './reasons.ts';
-import { parseStrictJson } from './strict-json.ts';
+import { parseTpmPublic, type TpmPublic } from './tpm-public.ts';
 import { parseTpmQuote, parseTpmSignature, type SignedTpmQuote } from './tpm.ts';
 
 /** Evidence of a vTPM, in the forms that the Confidential Containers attesters send. */
@@ -11,7 +14,7 @@ export type TpmEvidence =
   /** A quote alone: whose key signed it has to come from elsewhere. */
   | { readonly kind: 'tpm-quote'; readonly quote: SignedTpmQuote }
   /** `attestationKey` is the attester's own claim. */
-  | { readonly kind: 'tpm'; readonly quote: SignedTpmQuote; readonly attestationKey: PublicKey }
+  | { readonly kind: 'tpm'; readonly quote: SignedTpmQuote; readonly attestationKey: PublicKey | TpmPublic }
   /** `vcek`: the chip's certificate, DER. */
   | { readonly kind: 'azure-snp'; readonly quote: SignedTpmQuote; readonly hcl: HclReport; readonly vcek: Uint8Array }
   | {
@@ -38,8 +41,13 @@ const bytes = (decode: (text: string) => Uint8Array, charactersMax: number) =>
       }
     });
 const hex = bytes((text) => fromHex(text.toLowerCase(), 'CFN_EVIDENCE_MALFORMED'), 8192);
-const base64url = bytes((text) => fromBase64url(text, 'CFN_EVIDENCE_MALFORMED'), 96 * 1024);
-const base64 = bytes(decodeBase64, 8192);
+/** The attesters pad it; others do not. */
+const base64url = bytes((text) => {
+  const padding = /={0,2}$/.exec(text)?.[0].length ?? 0;
+  if (padding > 0 && text.length % 4 !== 0) refuse('parse/base64', 'base64url has padding of a wrong length');
+  return fromBase64url(text.slice(0, text.length - padding), 'CFN_EVIDENCE_MALFORMED');
+}, 96 * 1024);
+const base64 = bytes(fromBase64, 8192);
 
 /** Every SHA-256 register, by index. */
 const pcrs = z
@@ -65,8 +73,8 @@ const plain = z.strictObject({ ak_public: base64, tpm_quote: base64Quote });
  * @throws {CfnError} `CFN_EVIDENCE_MALFORMED`; reason `parse/unknown-input` for JSON that is no TPM evidence.
  */
 export function parseTpmEvidence(text: string): TpmEvidence {
-  const json = parseStrictJson(text, TEXT_CHARACTERS_MAX, 'TPM evidence');
-  const has = (key: string): boolean => typeof json === 'object' && json !== null && Object.hasOwn(json, key);
+  const json = parseJsonObject(text, { what: 'TPM evidence', charactersMax: TEXT_CHARACTERS_MAX });
+  const has = (key: string): boolean => Object.hasOwn(json, key);
   if (has('vcek')) {
     const { tpm_quote, hcl_report, vcek } = parseAs(azureSnp, json);
     return { kind: 'azure-snp', quote: parseQuote(tpm_quote), hcl: parseHcl(hcl_report, 'snp'), vcek };
@@ -77,7 +85,7 @@ export function parseTpmEvidence(text: string): TpmEvidence {
   }
   if (has('ak_public')) {
     const { tpm_quote, ak_public } = parseAs(plain, json);
-    return { kind: 'tpm', quote: parseQuote(tpm_quote), attestationKey: parsePublicKey(ak_public) };
+    return { kind: 'tpm', quote: parseQuote(tpm_quote), attestationKey: parseKey(ak_public) };
   }
   if (has('pcrs')) return { kind: 'tpm-quote', quote: parseQuote(parseAs(hexQuote, json)) };
   return refuse('parse/unknown-input', 'JSON is not TPM evidence');
@@ -98,16 +106,14 @@ function parseQuote({ message, signature, pcrs: values }: QuoteParts): SignedTpm
   };
 }
 
+/** SubjectPublicKeyInfo, which begins with a SEQUENCE, or a TPM's public area, which cannot. */
+function parseKey(key: Uint8Array): PublicKey | TpmPublic {
+  return key[0] === DER.sequence ? parsePublicKey(key) : parseTpmPublic(key);
+}
+
 function parseHcl(report: Uint8Array, kind: HclReport['hardware']['kind']): HclReport {
   const hcl = parseHclReport(report);
   if (hcl.hardware.kind !== kind)
     refuse('parse/unsupported-tee', `HCL report is over ${hcl.hardware.kind}, the evidence beside it is of ${kind}`);
   return hcl;
-}
-
-/** Standard alphabet, padded, canonical. */
-function decodeBase64(text: string): Uint8Array {
-  const plainText = text.replace(/={1,2}$/, '');
-  if (text.length % 4 !== 0 || /[-_]/.test(text)) refuse('parse/json', 'expected padded base64');
-  return fromBase64url(plainText.replaceAll('+', '-').replaceAll('/', '_'), 'CFN_EVIDENCE_MALFORMED');
 }

@@ -1,9 +1,10 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Reason } from '../evidence/reasons.ts';
 import { tsmReporter, type TsmOptions, type TsmReporter } from './configfs-tsm.ts';
 import { errno, fakeTsm, recorded, reportDataOf, type FakePlatform, type FakeTsm } from './tsm.testkit.ts';
+import { watchedTsm } from './tsm-watched.testkit.ts';
 
 const reportData = reportDataOf('ours');
 const request = { provider: 'tdx_guest', reportData } as const;
@@ -208,6 +209,17 @@ describe('SEV-SNP', () => {
     await start({ provider: 'sev_guest', privilegeFloor: 0, before }).report(snp);
     expect(written.map((path) => path.split('/').at(-1))).toEqual(['inblob']);
   });
+});
+
+test('works on files that somebody else writes, with the real file operations', async () => {
+  await using kernel = await watchedTsm();
+  const reporter = tsmReporter({ directory: kernel.directory, files: kernel.files });
+  for (const text of ['first', 'second']) {
+    const asked = reportDataOf(text);
+    expect((await reporter.report({ ...request, reportData: asked })).outblob).toEqual(recorded.tdx(asked));
+  }
+  expect(kernel.inblobSizes.every((size) => size === 64)).toBe(true);
+  expect(await readdir(kernel.directory)).toEqual([]);
 });
 
 test('removes what crashed processes left, and nothing else', async () => {

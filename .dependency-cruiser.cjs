@@ -7,6 +7,7 @@ const MAY_IMPORT = {
   'attestation/evidence': ['proto'],
   'attestation/verifier': ['proto', 'attestation/evidence'],
   'attestation/attester': ['proto', 'attestation/evidence'],
+  'attestation/collateral': ['proto', 'attestation/evidence'],
   'attestation/insecure': ['proto', 'attestation/evidence', 'attestation/attester', 'attestation/verifier'],
   artifacts: ['proto'],
   functions: ['proto'],

@@ -121,6 +121,12 @@ export const ERRORS = {
     remedy: 'Check the KMS URL and that it runs; retry with backoff.',
   },
   CFN_BLOB_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the blob store; retry with backoff.' },
+  CFN_VENDOR_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy:
+      "Retry with backoff; a vendor's service (Intel, AMD, NVIDIA) did not answer. Recorded endorsements need none.",
+  },
   CFN_QUOTE_UNAVAILABLE: {
     fault: 'system',
     status: 503,

@@ -6,7 +6,7 @@ import { refuse } from './reasons.ts';
 
 /** Profiles of EAR we read: Veraison's, which the IETF draft took over, and Trustee's, which is another name for it. */
 export const EAR_PROFILE = 'tag:github.com,2023:veraison/ear';
-export const TRUSTEE_PROFILE = 'tag:github.com,2024:confidential-containers/Trustee';
+const TRUSTEE_PROFILE = 'tag:github.com,2024:confidential-containers/Trustee';
 
 const SUBMODULES_MAX = 64;
 /** Raw evidence is a quote or a collection of them, in characters of base64url. */

@@ -24,8 +24,8 @@ export interface NrasAnswer {
 }
 
 /**
- * Parses an answer of `/v3/attest` or `/v4/attest`: `[["JWT", overall], {"GPU-0": token, …}]`. Other forms (the single token of
- * the retired v1) are refused: they name no devices.
+ * Parses an answer of `/v3/attest` or `/v4/attest`: `[["JWT", overall], {"GPU-0": token, …}]`. No recording has another form, and
+ * any other is refused.
  *
  * @throws {Refusal} `parse/json`, `parse/duplicate`, `parse/length`, `parse/token`
  */

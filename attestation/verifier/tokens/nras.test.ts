@@ -88,6 +88,14 @@ describe('recorded answers', () => {
     expect(await reasons({ ...(await genuine()), nonce: new Uint8Array() })).toEqual(['binding/nonce-empty']);
   });
 
+  test('a nonce that nobody states is skipped, with the reason', async () => {
+    const { failures, findings } = await judge({ ...(await genuine()), nonce: { notChecked: 'a recording' } });
+    expect(failures).toEqual([]);
+    const skipped = { outcome: 'skipped', detail: 'a recording' };
+    expect(findings.list).toContainEqual({ check: 'NRAS overall token: nonce', ...skipped });
+    expect(findings.list).toContainEqual({ check: 'NRAS GPU-0 token: nonce', ...skipped });
+  });
+
   test('nras-unknown-kid', async () => {
     const keys = await vectorKeys('nras-staging-switch-20250628.jwks.json');
     expect(await reasons({ ...(await genuine()), keys })).toEqual(['evidence/token-kid-unknown']);

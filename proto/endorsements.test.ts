@@ -29,7 +29,7 @@ test.each([
   ['collateral in parts', { ...full, intel: [{ ...intel, rootCrl: undefined }] }],
   ['an empty text', { ...full, intel: [{ ...intel, tcbInfo: '' }] }],
   ['padded base64', { ...full, nvidia: { ...full.nvidia, ocsp: ['MA=='] } }],
-  ['too many of a kind', { ...full, amd: { ...full.amd, crls: new Array<string>(5).fill('MAA') } }],
+  ['too many of a kind', { ...full, amd: { ...full.amd, crls: Array.from({ length: 5 }, () => 'MAA') } }],
   ['one that is too long', { ...full, nvidia: { ...full.nvidia, rims: ['x'.repeat(128 * 1024 + 1)] } }],
 ])('%s are none', (_, value) => {
   expect(endorsementsSchema.safeParse(value).success).toBe(false);

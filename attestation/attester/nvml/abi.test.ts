@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { CfnError } from '../../../proto/index.ts';
+import { CfnError, toHex } from '../../../proto/index.ts';
 import {
   CERTIFICATE_BYTES,
   decodeCertificates,
@@ -17,7 +17,7 @@ test('sizes and version are those of nvml.h', () => {
   expect(reportRequest(new Uint8Array(32))).toHaveLength(12_332);
   expect(CERTIFICATE_BYTES).toBe(9224);
   expect(SETTINGS_VERSION).toBe(0x1000014);
-  expect(settingsRequest()).toEqual(new Uint8Array([0x14, 0, 0, 1, ...new Array<number>(16).fill(0)]));
+  expect(toHex(settingsRequest())).toBe(`14000001${'00'.repeat(16)}`);
   expect(() => reportRequest(new Uint8Array(33))).toThrow(
     expect.objectContaining({ code: 'CFN_INPUT_INVALID' }) as Error,
   );

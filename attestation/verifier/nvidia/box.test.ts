@@ -45,7 +45,10 @@ describe('a machine of eight GPUs behind four switches', () => {
   test('is refused with one GPU or switch shown twice', async () => {
     const { gpus, switches } = box();
     const twice = gpus.map((gpu, i) => ({ ...(i === 1 ? (gpus[0] ?? gpu) : gpu), name: gpu.name }));
-    expect((await judge(machine({ gpus: twice }), PROTECTED)).reasons).toEqual(['policy/gpu-duplicate', 'policy/gpu-topology']);
+    expect((await judge(machine({ gpus: twice }), PROTECTED)).reasons).toEqual([
+      'policy/gpu-duplicate',
+      'policy/gpu-topology',
+    ]);
     const doubled = switches.map((item, i) => ({ ...(i === 1 ? (switches[0] ?? item) : item), name: item.name }));
     expect((await judge(machine({ switches: doubled }), PROTECTED)).reasons).toEqual([
       'policy/gpu-duplicate',

@@ -10,7 +10,7 @@ test('gives what JSON.parse gives, and the exact text of each outermost member',
   fc.assert(
     fc.property(fc.dictionary(fc.string(), fc.jsonValue()), fc.nat(4), (object, indent) => {
       const text = JSON.stringify(object, undefined, indent);
-      fc.pre(text.length <= limits.charactersMax);
+      fc.pre(text.length <= limits.charactersMax && !text.includes('__proto__'));
       const { value, members } = parseJsonDocument(text, limits);
       const parsed = JSON.parse(text) as Record<string, unknown>;
       expect(value).toEqual(parsed);
@@ -31,7 +31,6 @@ test('refuses a member named twice, wherever it stands and however it is written
     '[{"b":{"c":[{"d":1,"d":1}]}}]',
     '{"":1,"":1}',
     '{"a":{},"b":[],"a":null}',
-    '{"__proto__":1,"__proto__":2}',
   ])
     expect(() => parseJson(text, limits), text).toThrow(refused('parse/duplicate'));
   for (const text of [
@@ -49,6 +48,8 @@ test('refuses what is too long, too deep, no JSON or no object', () => {
   expect(() => parseJson('['.repeat(65) + ']'.repeat(65), limits)).toThrow(refused('parse/length'));
   expect(parseJson('['.repeat(64) + ']'.repeat(64), limits)).toHaveLength(1);
   for (const text of ['', '{', '{"a":1,}', "{'a':1}", '{"a":1}x', 'NaN', '\ufeff{}'])
+    expect(() => parseJson(text, limits), text).toThrow(refused('parse/json'));
+  for (const text of ['{"__proto__":1}', '[{"__pr\\u006fto__":{}}]'])
     expect(() => parseJson(text, limits), text).toThrow(refused('parse/json'));
   for (const text of ['[]', '1', 'null', '"a"'])
     expect(() => parseJsonObject(text, limits), text).toThrow(refused('parse/json'));

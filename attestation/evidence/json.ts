@@ -76,6 +76,8 @@ function scan(text: string, what: string): Map<string, string> {
         // Only a member's name stands before a colon; escapes may hide that two are the same.
         const name = String(JSON.parse(string));
         const names = open.at(-1);
+        // No format of ours has it, and copying such an object loses the member.
+        if (name === '__proto__') refuse('parse/json', `${what} has a member __proto__`);
         if (names?.has(name)) refuse('parse/duplicate', `${what} has the member ${string.slice(0, 80)} twice`);
         names?.add(name);
         if (outermost) member = { name, start: index + 1 };

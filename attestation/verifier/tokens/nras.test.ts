@@ -116,7 +116,7 @@ describe('recorded answers', () => {
 
 describe('the device of a report', () => {
   const leafOf = async (name: string) => {
-    const pem = await readFile(new URL(`../../vectors/${name}`, import.meta.url), 'utf8');
+    const pem = await readFile(new URL(`../../vectors/nvidia/chains/${name}`, import.meta.url), 'utf8');
     const [der] = parsePem(pem, 8);
     return parseCertificate(der ?? new Uint8Array());
   };
@@ -126,6 +126,15 @@ describe('the device of a report', () => {
     const device = (await judge(await genuine())).claims.devices[0];
     if (device === undefined) throw new Error('no device');
     requireSameGpu(device, { leaf, driverVersion: '550.90.07', vbiosVersion: '96.00.9f.00.01' });
+    const keys = await vectorKeys('nras-staging-switch-20250628.jwks.json');
+    const staging = { answer: await vector('nras-staging-switch-20250628.json'), keys, nonce: NONCE, now: NOW };
+    const nvswitch = (await judge(staging)).claims.devices[0];
+    if (nvswitch === undefined) throw new Error('no switch');
+    requireSameGpu(nvswitch, {
+      leaf: await leafOf('ls10-switch.pem'),
+      driverVersion: undefined,
+      vbiosVersion: '96.10.55.00.01',
+    });
     const same = { leaf, driverVersion: undefined, vbiosVersion: undefined };
     requireSameGpu(device, same);
     for (const [other, local] of [

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { fromHex } from '../../proto/index.ts';
+import { isJsonObject, type JsonObject } from './json.ts';
 import { refuse } from './reasons.ts';
 
 /** What Intel says of a level of platform, in its TCB info. */
@@ -112,20 +113,19 @@ export function parseQeIdentity(text: string): QeIdentity {
   return parseContent(qeIdentitySchema, parseHeader(text, 'QE identity', 'TD_QE', 2), 'QE identity');
 }
 
-/** Two thirds of Intel's documents are for SGX; those have other members, so what they are is asked first. */
-function parseHeader(text: string, what: string, id: string, version: number): Readonly<Record<string, unknown>> {
+/** Documents for SGX have other members, so what a document is for is asked first. */
+function parseHeader(text: string, what: string, id: string, version: number): JsonObject {
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
     refuse('parse/json', `${what} is not JSON`, { cause });
   }
-  const header = z.looseObject({ id: z.unknown(), version: z.unknown() }).safeParse(json);
-  if (!header.success) refuse('parse/json', `${what} is not a JSON object`);
-  if (header.data.id !== id) refuse('collateral/wrong-id', `${what} has id ${show(header.data.id)}, expected ${id}`);
-  if (header.data.version !== version)
-    refuse('collateral/wrong-version', `${what} has version ${show(header.data.version)}, expected ${version}`);
-  return header.data;
+  if (!isJsonObject(json)) refuse('parse/json', `${what} is not a JSON object`);
+  if (json['id'] !== id) refuse('collateral/wrong-id', `${what} has id ${show(json['id'])}, expected ${id}`);
+  if (json['version'] !== version)
+    refuse('collateral/wrong-version', `${what} has version ${show(json['version'])}, expected ${version}`);
+  return json;
 }
 
 function show(value: unknown): string {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { concatBytes, toHex, utf8 } from '../../../proto/index.ts';
+import { concatBytes, utf8 } from '../../../proto/index.ts';
 import { parseHclReport, type HclReport } from '../../evidence/azure-hcl.ts';
 import { parseTpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import { parseTdxQuote, type TdxQuote } from '../../evidence/tdx.ts';
@@ -38,7 +38,6 @@ async function withRuntimeData(change: (json: string) => string, rebind = false)
   const view = new DataView(blob.buffer);
   const json = new TextDecoder().decode(blob.subarray(RUNTIME_DATA_AT, RUNTIME_DATA_AT + view.getUint32(1232, true)));
   const data = utf8(change(json));
-  view.setUint32(8, RUNTIME_DATA_AT + data.length - 0, true);
   view.setUint32(8, 32 + 1184 + 20 + data.length, true);
   view.setUint32(1216, 20 + data.length, true);
   view.setUint32(1232, data.length, true);
@@ -230,12 +229,10 @@ describe('HCL report', () => {
   });
 
   test('members that look like a prototype change nothing', async () => {
-    const blob = await withRuntimeData((json) =>
-      json.replace('{"keys"', '{"__proto__":{"user-data":"11"},"constructor":{},"keys"'),
-    );
-    const report: HclReport = parseHclReport(blob);
+    const add = (members: string) => withRuntimeData((json) => json.replace('{"keys"', `{${members},"keys"`));
+    const report: HclReport = parseHclReport(await add('"constructor":{"user-data":"11"},"toString":1'));
     expect(report.vm.userData).toBe('00'.repeat(64));
-    expect(({} as Record<string, unknown>)['user-data']).toBeUndefined();
+    expect(await parse(await add('"__proto__":{"user-data":"11"}'))).toEqual(['parse/json']);
   });
 });
 
@@ -245,7 +242,3 @@ function recordedFields(id: string): { pcrs: string[] } {
   if (found === undefined) throw new Error(`no case ${id}`);
   return found.fields;
 }
-
-test('the fixture is what Azure wrote', () => {
-  expect(toHex(vector('tpm/az-snp.hcl-report.bin').subarray(0, 4))).toBe('48434c41');
-});

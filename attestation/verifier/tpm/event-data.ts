@@ -20,6 +20,7 @@ export interface UefiVariable {
 const EFI_GLOBAL_VARIABLE = fromHex('61dfe48bca93d211aa0d00e098032b8c');
 const NAME_CHARACTERS_MAX = 256;
 const DESCRIPTION_CHARACTERS_MAX = 120;
+const VARIABLE_BYTES_SHOWN = 16;
 
 /**
  * Finds what of an event's data its digest is over, by hashing it again: all of it; the content of a UEFI variable (boot entries);
@@ -59,11 +60,13 @@ export function isSecureBootVariable({ vendor, name }: UefiVariable): boolean {
   return name === 'SecureBoot' && equalBytes(vendor, EFI_GLOBAL_VARIABLE);
 }
 
-/** A line for people: a variable's name, printable text, or the first bytes. */
+/** A line for people, printable ASCII: a variable and its first bytes, a text, or the first bytes. */
 export function describeData(data: Uint8Array): string {
   const variable = parseUefiVariable(data);
-  const text = variable === undefined ? printable(data) : `variable ${printable(data.subarray(32))}`;
-  return text.slice(0, DESCRIPTION_CHARACTERS_MAX);
+  if (variable === undefined) return printable(data).slice(0, DESCRIPTION_CHARACTERS_MAX);
+  const name = variable.name.slice(0, 40).replaceAll(/[^ -~]/g, '?');
+  const more = variable.data.length > VARIABLE_BYTES_SHOWN ? '...' : '';
+  return `variable ${name} = ${toHex(variable.data.subarray(0, VARIABLE_BYTES_SHOWN))}${more}`;
 }
 
 /** The data without the NUL that ends it, and what stands behind a label there. */

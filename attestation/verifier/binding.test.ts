@@ -1,15 +1,18 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CfnError, fromBase64url, sha256, toHex, utf8, type Evidence } from '../../proto/index.ts';
-import { appraisalFixture } from '../appraisal.fixture.ts';
+import { workerKeys } from '../appraisal.fixture.ts';
 import { parseJwks } from '../evidence/jwks.ts';
 import { parseGpuReport } from '../evidence/nvidia.ts';
 import type { Reason } from '../evidence/reasons.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
 import { parseTinfoilCapture } from '../evidence/tinfoil.ts';
 import { parsePemChain } from '../evidence/x509.ts';
+import { openSimulatedPlatform, simulatedAttester } from '../insecure/index.ts';
 import { bindingLevel, requireLevel, type BindingLevel, type BindingParts } from './binding.ts';
 import { Findings } from './findings.ts';
 import { cfnBinding, nearBinding, teekitBinding, tinfoilBinding, trustAuthorityBinding } from './report-data.ts';
@@ -108,7 +111,11 @@ describe('the level', () => {
 
 describe('schemes', () => {
   test('ours, on the simulated platform: each part is bound', async () => {
-    const { evidence, nonce, keys, close } = await appraisalFixture();
+    const directory = await mkdtemp(join(tmpdir(), 'cfn-binding-'));
+    const platform = await openSimulatedPlatform(directory);
+    const nonce = new Uint8Array(32).fill(9);
+    const keys = workerKeys('2026-11-02T00:00:00Z');
+    const evidence = await simulatedAttester(platform, { mrtd: new Uint8Array(48).fill(7) }).collect(nonce, keys);
     try {
       const { reportData } = parseTdxQuote(fromBase64url(evidence.quote)).report;
       const gpuNonces = evidence.gpus.map(({ report }) => parseGpuReport(fromBase64url(report)).nonce);
@@ -122,7 +129,7 @@ describe('schemes', () => {
       expect(await judged(nonce, keys, [])).toEqual(other);
       expect(await judged(nonce, keys, [...evidence.gpus, ...evidence.gpus])).toEqual(other);
     } finally {
-      await close();
+      await rm(directory, { recursive: true });
     }
   });
 

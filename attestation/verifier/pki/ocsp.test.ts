@@ -3,7 +3,14 @@ import { fromHex } from '../../../proto/index.ts';
 import { parseOcspResponse } from '../../evidence/ocsp.ts';
 import { parseCertificate } from '../../evidence/x509.ts';
 import { issueCertificate, type Issued } from '../../insecure/certificates.ts';
-import { issueChain, issueResponder, OCSP_STATUS, writeOcsp, type Chain, type OcspParts } from '../nvidia/authority.fixture.ts';
+import {
+  issueChain,
+  issueResponder,
+  OCSP_STATUS,
+  writeOcsp,
+  type Chain,
+  type OcspParts,
+} from '../nvidia/authority.fixture.ts';
 import { chainOf, ocspOf, vector } from '../nvidia/nvidia.fixture.ts';
 import { verifyOcsp, type OcspOptions } from './ocsp.ts';
 import { parseRim } from '../../evidence/rim.ts';
@@ -68,7 +75,12 @@ describe('verifyOcsp', () => {
     ['unknown', { status: OCSP_STATUS.unknown }, {}, 'revocation/status-unknown'],
     ['revoked', { status: OCSP_STATUS.revoked(1) }, {}, 'certificate/revoked'],
     ['revoked without a reason', { status: OCSP_STATUS.revokedWithoutReason }, {}, 'certificate/revoked'],
-    ['revoked, where a hold is tolerated', { status: OCSP_STATUS.revoked(1) }, { holdTolerated: true }, 'certificate/revoked'],
+    [
+      'revoked, where a hold is tolerated',
+      { status: OCSP_STATUS.revoked(1) },
+      { holdTolerated: true },
+      'certificate/revoked',
+    ],
     ['a hold', { status: OCSP_STATUS.revoked(6) }, {}, 'revocation/hold'],
     ['stale', { nextUpdate: '20251024113000Z' }, {}, 'revocation/stale'],
     ['without an end', { nextUpdate: null }, {}, 'revocation/stale'],
@@ -106,7 +118,9 @@ describe('verifyOcsp', () => {
 
   test('refuses a response that names a responder and is signed by another key', async () => {
     const good = await writeOcsp({ certificate: leaf, issuer, responder });
-    const { signature } = parseOcspResponse(await writeOcsp({ certificate: leaf, issuer, responder, status: OCSP_STATUS.unknown }));
+    const { signature } = parseOcspResponse(
+      await writeOcsp({ certificate: leaf, issuer, responder, status: OCSP_STATUS.unknown }),
+    );
     const response = { ...parseOcspResponse(good), signature };
     const [certificate, by] = [parseCertificate(leaf.der), parseCertificate(issuer.der)];
     await expect(verifyOcsp(response, certificate, by, { now: NOW, what: 'chain' })).rejects.toMatchObject({
@@ -119,7 +133,8 @@ describe('parseOcspResponse', () => {
   test('refuses answers that are none', () => {
     const refused = (bytes: Uint8Array, reason: string): void =>
       expect(() => parseOcspResponse(bytes)).toThrow(expect.objectContaining({ reason }));
-    for (const status of [1, 2, 3, 5, 6]) refused(fromHex(`30030a01${status.toString().padStart(2, '0')}`), 'revocation/missing');
+    for (const status of [1, 2, 3, 5, 6])
+      refused(fromHex(`30030a01${status.toString().padStart(2, '0')}`), 'revocation/missing');
     refused(new Uint8Array(), 'parse/der');
     refused(new Uint8Array(65 * 1024), 'parse/length');
     const good = vector('ocsp/gpu_vbios_l4.der');

@@ -7,7 +7,8 @@ const MAY_IMPORT = {
   'attestation/evidence': ['proto'],
   'attestation/verifier': ['proto', 'attestation/evidence'],
   'attestation/attester': ['proto', 'attestation/evidence'],
-  'attestation/collateral': ['proto', 'attestation/evidence'],
+  // Verifies before it keeps.
+  'attestation/collateral': ['proto', 'attestation/evidence', 'attestation/verifier'],
   'attestation/insecure': ['proto', 'attestation/evidence', 'attestation/attester', 'attestation/verifier'],
   artifacts: ['proto'],
   functions: ['proto'],

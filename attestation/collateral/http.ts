@@ -25,6 +25,14 @@ export async function fetchText(request: HttpRequest, options: HttpOptions): Pro
 
 /** Like {@link fetchText}, for what is no text. */
 export async function fetchBytes(request: HttpRequest, options: HttpOptions): Promise<Uint8Array> {
+  return (await fetchAnswer(request, options)).bytes;
+}
+
+/** Like {@link fetchBytes}, with the answer's headers. */
+export async function fetchAnswer(
+  request: HttpRequest,
+  options: HttpOptions,
+): Promise<{ readonly bytes: Uint8Array; readonly headers: Headers }> {
   const { what, url, init, bytesMax } = request;
   try {
     const signal = AbortSignal.timeout(options.timeoutMs);
@@ -33,7 +41,7 @@ export async function fetchBytes(request: HttpRequest, options: HttpOptions): Pr
       await response.body?.cancel();
       throw new VendorRefusal(what, response);
     }
-    return await readAll(response, what, bytesMax);
+    return { bytes: await readAll(response, what, bytesMax), headers: response.headers };
   } catch (cause) {
     if (cause instanceof CfnError) throw cause;
     throw unreachable(`${what} does not answer at ${new URL(url).origin}`, { cause });
@@ -42,13 +50,14 @@ export async function fetchBytes(request: HttpRequest, options: HttpOptions): Pr
 
 /** The service answered, with another status than 200. */
 export class VendorRefusal extends CfnError {
-  readonly status: number;
+  /** HTTP status. */
+  readonly answered: number;
   /** The header of that name, as it came. */
   readonly retryAfter: string | undefined;
 
   constructor(what: string, { status, headers }: Response) {
     super('CFN_VENDOR_UNREACHABLE', `${what} answers ${status}`);
-    this.status = status;
+    this.answered = status;
     this.retryAfter = headers.get('retry-after') ?? undefined;
   }
 }

@@ -178,7 +178,22 @@ export type ReportPatch = Readonly<Record<number, readonly number[]>>;
 
 export const TURIN_CHIP = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
 export const TURIN_TCB = [1, 2, 3, 4, 0, 0, 0, 90];
-const POLICY = [0, 0, 3, 0, 0, 0, 0, 0];
+/** Version, policy (SMT), algorithm, platform info, CPUID, firmware 1.58.5, mitigations; by offset. */
+const PLAUSIBLE: ReportPatch = {
+  0x00: [5],
+  0x08: [0, 0, 3, 0, 0, 0, 0, 0],
+  0x34: [1],
+  0x38: TURIN_TCB,
+  0x40: [0x25],
+  0x180: TURIN_TCB,
+  0x188: [0x1a, 0x02, 0x01],
+  0x1a0: TURIN_CHIP,
+  0x1e0: TURIN_TCB,
+  0x1e8: [5, 58, 1, 0, 5, 58, 1, 0],
+  0x1f0: TURIN_TCB,
+  0x1f8: [0x0b],
+  0x200: [0x0f],
+};
 
 /** Signs a report. `signature` changes R ‖ S (little endian, 72 bytes each) after the signing. */
 export async function makeReport(
@@ -187,20 +202,7 @@ export async function makeReport(
   signature: ReportPatch = {},
 ): Promise<Uint8Array> {
   const report = new Uint8Array(1184);
-  const fields: ReportPatch = {
-    ...{
-      0x00: [5],
-      0x08: POLICY,
-      0x34: [1],
-      0x38: TURIN_TCB,
-      0x40: [0x25],
-      0x180: TURIN_TCB,
-      0x188: [0x1a, 0x02, 0x01],
-    },
-    ...{ 0x1a0: TURIN_CHIP, 0x1e0: TURIN_TCB, 0x1e8: [5, 58, 1, 0, 5, 58, 1, 0], 0x1f0: TURIN_TCB },
-    ...{ 0x1f8: [0x0b], 0x200: [0x0f] },
-    ...patch,
-  };
+  const fields: ReportPatch = { ...PLAUSIBLE, ...patch };
   for (const [offset, bytes] of Object.entries(fields)) report.set(bytes, Number(offset));
   const algorithm = { name: 'ECDSA', hash: 'SHA-384' };
   const raw = new Uint8Array(await crypto.subtle.sign(algorithm, key, report.slice(0, 0x2a0)));

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { concatBytes } from '../../../proto/index.ts';
+import { fromHex } from '../../../proto/index.ts';
 import { parseCrl } from '../../evidence/crl.ts';
 import type { Reason } from '../../evidence/reasons.ts';
 import { parseCertificate } from '../../evidence/x509.ts';
@@ -62,12 +62,9 @@ async function signedBy(leaf: LeafOptions, patch: ReportPatch = {}): Promise<Par
   return { report: await makeReport(key, patch), certificates: [der, intermediate, turin.ark] };
 }
 
-const VLEK: LeafOptions = (({ hardwareId: _, ...rest }) => ({
-  ...rest,
-  kind: 'VLEK' as const,
-  productName: 'Turin',
-  cspId: 'CN=cc-test.example',
-}))(TURIN_LEAF);
+/** A certificate with neither hardware id nor provider. */
+const NEITHER: LeafOptions = { productName: 'Turin', levels: TURIN_LEAF.levels };
+const VLEK: LeafOptions = { ...NEITHER, kind: 'VLEK', cspId: 'CN=cc-test.example' };
 
 describe('a Turin report', () => {
   test('is genuine under its chain, and read with its own TCB layout', async () => {
@@ -190,8 +187,7 @@ describe('the certificates', () => {
 
   test('have a hardware id or a provider, not both and not neither', async () => {
     expect(await reasonsOf(await signedBy({ ...TURIN_LEAF, cspId: 'CN=both' }))).toEqual(['certificate/wrong-role']);
-    const { hardwareId: _, ...neither } = TURIN_LEAF;
-    expect(await reasonsOf(await signedBy(neither))).toEqual(['certificate/wrong-role']);
+    expect(await reasonsOf(await signedBy(NEITHER))).toEqual(['certificate/wrong-role']);
   });
 });
 
@@ -305,5 +301,5 @@ function ones(length: number): number[] {
 /** Of P-384's group, little endian. */
 function order(): number[] {
   const hex = 'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973';
-  return [...concatBytes(Buffer.from(hex, 'hex')).toReversed()];
+  return Array.from(fromHex(hex).toReversed());
 }

@@ -1,3 +1,4 @@
+import { utf8 } from '../../../proto/index.ts';
 import type { IntelCollateral, SignedText } from '../../evidence/intel-collateral.ts';
 import { parseQeIdentity, parseTcbInfo, type QeIdentity, type TcbInfo } from '../../evidence/intel-tcb.ts';
 import { refuse, type Reason } from '../../evidence/reasons.ts';
@@ -141,7 +142,7 @@ async function verifyText(
   reason: Reason,
   what: string,
 ): Promise<void> {
-  const data = new TextEncoder().encode(text);
+  const data = utf8(text);
   if (publicKey.type !== 'ec' || !(await verifyEcdsa(publicKey, 'SHA-256', signature, data)))
     refuse(reason, `the TCB signing key did not sign this ${what}`);
 }

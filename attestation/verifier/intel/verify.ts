@@ -1,4 +1,4 @@
-import { sha256Hex } from '../../../proto/index.ts';
+import { sha256Hex, utf8 } from '../../../proto/index.ts';
 import { parseIntelCollateral } from '../../evidence/intel-collateral.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import type { TdxQuote } from '../../evidence/tdx.ts';
@@ -56,7 +56,7 @@ export async function verifiedCollateral(
   root: string,
   findings: Findings,
 ): Promise<VerifiedIntelCollateral | undefined> {
-  const key = `${root} ${await sha256Hex(new TextEncoder().encode(document))}`;
+  const key = `${root} ${await sha256Hex(utf8(document))}`;
   const known = kept.get(key);
   if (known !== undefined) {
     findings.passed(COLLATERAL_CHECKS);

@@ -89,6 +89,9 @@ export const workerKeysSchema = z.strictObject({
 });
 export type WorkerKeys = z.infer<typeof workerKeysSchema>;
 
+/** Takes the place of a worker keys document in evidence that is for no worker. Nobody admits a worker with it: it does not parse as one. */
+export const NO_WORKER_KEYS: Uint8Array = utf8('{"format":"cfn/no-worker-keys/v1"}');
+
 export function encodeWorkerKeys(keys: WorkerKeys): Uint8Array<ArrayBuffer> {
   return utf8(JSON.stringify(workerKeysSchema.parse(keys)));
 }

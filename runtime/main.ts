@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { endorsementsFile, NO_WORKER_KEYS, openAttester, type Attester } from '../attestation/attester/index.ts';
-import { CfnError } from '../proto/index.ts';
+import { endorsementsFile, openAttester, type Attester } from '../attestation/attester/index.ts';
+import { CfnError, NO_WORKER_KEYS } from '../proto/index.ts';
 import { runWorker } from './index.ts';
 
 /**

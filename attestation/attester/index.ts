@@ -3,7 +3,6 @@ export type { Ccel } from './ccel.ts';
 export { endorsementsFile } from './endorsements.ts';
 export {
   collectEvidence,
-  NO_WORKER_KEYS,
   openAttester,
   type AttesterOptions,
   type Collected,

@@ -7,6 +7,7 @@ import {
   fromBase64url,
   gpuNonce,
   NO_ENDORSEMENTS,
+  NO_WORKER_KEYS,
   parseEvidence,
   parseWorkerKeys,
   reportData,
@@ -15,7 +16,7 @@ import {
 } from '../../proto/index.ts';
 import { parseSnpReport } from '../evidence/snp.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
-import { collectEvidence, endorsementsFile, NO_WORKER_KEYS, openAttester, type AttesterOptions } from './index.ts';
+import { collectEvidence, endorsementsFile, openAttester, type AttesterOptions } from './index.ts';
 import { compileFakeNvml, skipReason, type FakeNvml } from './nvml/nvml.testkit.ts';
 import { certificateTable, fakeTsm, recorded, type FakePlatform, type FakeTsm } from './tsm.testkit.ts';
 

@@ -1,4 +1,4 @@
-import { utf8, type Evidence } from '../../proto/index.ts';
+import { NO_WORKER_KEYS, type Evidence } from '../../proto/index.ts';
 import { assembleEvidence } from './assemble.ts';
 import type { Attester, CollectGpus, Quoted, SuppliedEndorsements } from './attester.ts';
 import { tsmReporter, type TsmOptions, type TsmReporter } from './configfs-tsm.ts';
@@ -59,9 +59,6 @@ function allGpus({ nvml: nvmlOptions, gpus }: AttesterOptions): Gpus {
   const nvml = nvmlClient(nvmlOptions);
   return { collect: gpuCollector({ ...gpus, nvml }), dispose: () => nvml[Symbol.dispose]() };
 }
-
-/** Takes the place of a worker keys document in evidence that is for no worker. Nobody admits a worker with it: it does not parse as one. */
-export const NO_WORKER_KEYS: Uint8Array = utf8('{"format":"cfn/no-worker-keys/v1"}');
 
 export interface CollectOptions extends AttesterOptions {
   /** 32 bytes that the verifier chose. */

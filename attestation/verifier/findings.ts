@@ -48,6 +48,11 @@ export class Findings {
   skip(check: string, detail: string): void {
     this.#list.push({ check, outcome: 'skipped', detail });
   }
+
+  /** Takes over what another collection found. */
+  add(findings: readonly Finding[]): void {
+    this.#list.push(...findings);
+  }
 }
 
 type Check = () => Promise<void> | void;

@@ -5,11 +5,11 @@ import { parseEventLog, type EventLog } from '../../evidence/event-log.ts';
 import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
 import { parseOcspResponse, type OcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
+import { parseTinfoilCapture, type TinfoilCapture } from '../../evidence/tinfoil.ts';
 import { parseTpmEvidence, type TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import { parseCertificate } from '../../evidence/x509.ts';
 import { decodeBase64 } from './text.ts';
 import { certificateFile, parsePemFile, type CertificateFile } from './certificates.ts';
-import { parseCapture, type WorkerCapture } from './capture.ts';
 import { recognise, type Input, type InputKind } from './recognise.ts';
 
 /** Everything that the inputs hold, by what it is. Parsed as far as that takes no key; nothing is verified. */
@@ -23,7 +23,7 @@ export interface Gathered {
   readonly tpm: TpmEvidence[];
   readonly hcl: HclReport[];
   readonly eventLogs: EventLog[];
-  readonly captures: WorkerCapture[];
+  readonly captures: TinfoilCapture[];
   /** NRAS answers and key sets, as they came. */
   readonly nras: string[];
   readonly jwks: string[];
@@ -130,7 +130,7 @@ function add(input: Input, to: Gathered): void {
     case 'trust-authority-bundle':
       return addBundle(input.json, to);
     case 'worker-capture':
-      return addCapture(parseCapture(input.text), to);
+      return addCapture(parseTinfoilCapture(input.text), to);
     case 'gpu-evidence':
       return addGpuEvidence(input.json, to);
     case 'rim-answer':
@@ -161,10 +161,10 @@ function addBundle(json: unknown, to: Gathered): void {
   );
 }
 
-function addCapture(capture: WorkerCapture, to: Gathered): void {
+function addCapture(capture: TinfoilCapture, to: Gathered): void {
   to.captures.push(capture);
   (capture.platform === 'tdx' ? to.tdxQuotes : to.snpReports).push(capture.report);
-  for (const device of capture.devices) to.devices.push(device);
+  for (const { report, certificates } of capture.gpus) to.devices.push({ report, pem: certificates });
 }
 
 /** NVIDIA's tools and NRAS requests: a list of reports with their chains. */

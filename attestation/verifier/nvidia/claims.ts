@@ -25,6 +25,8 @@ interface DeviceClaims {
 
 /** What a GPU's evidence says, for people and logs; '' for what it does not. Hexadecimal, but for versions and names. */
 export interface GpuClaims extends DeviceClaims {
+  /** As the report itself names it, which newer drivers of Blackwell do. */
+  readonly reportedChip: string;
   /** Chip that the report itself names. */
   readonly chip: string;
   readonly driver: string;
@@ -51,6 +53,7 @@ export function collectGpuClaims(gpu: VerifiedDevice<GpuReport>): GpuClaims {
   return {
     ...collect(gpu),
     chip: report.chip ?? '',
+    reportedChip: report.chip ?? '',
     driver: report.driverVersion ?? '',
     vbios: report.vbiosVersion ?? '',
     project: report.project ?? '',

@@ -5,10 +5,6 @@ import { gpuSchema } from './gpu.ts';
 import { tokenSchema, tpmSchema } from './services.ts';
 import { teeSchema } from './tee.ts';
 
-/** How evidence of CPU and GPU hangs together, strongest first; {@link AppraisalPolicy} demands a least one. */
-export const BINDING_LEVELS = ['one-report', 'same-nonce', 'none'] as const;
-export type BindingLevel = (typeof BINDING_LEVELS)[number];
-
 /**
  * What a relying party demands of evidence. Every field is required; what does not apply says so with a reason
  * (`{ "notChecked": … }`, `{ "notRequired": … }`), which every result repeats. As JSON or TOML; see docs/attestation.md.
@@ -21,7 +17,7 @@ export const appraisalPolicySchema = z
     tee: teeSchema,
     gpu: z.union([gpuSchema, notRequired]),
     /** Least binding of CPU and GPU evidence: a digest of all GPU evidence in the CPU's report, or the same nonce for all. */
-    binding: z.union([z.literal('one-report'), z.literal('same-nonce'), notRequired]),
+    binding: z.union([z.enum(['one-report', 'same-nonce']), notRequired]),
     tpm: z.union([tpmSchema, notRequired]),
     token: z.union([tokenSchema, notRequired]),
   })

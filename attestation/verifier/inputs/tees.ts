@@ -1,0 +1,80 @@
+import { refuse } from '../../evidence/reasons.ts';
+import { parseSnpReport } from '../../evidence/snp.ts';
+import { parseTdxQuote, type TdxQuote } from '../../evidence/tdx.ts';
+import type { Certificate } from '../../evidence/x509.ts';
+import type { SnpClaims } from '../amd/claims.ts';
+import { appraiseSnp } from '../appraisal/snp.ts';
+import { appraiseTd } from '../appraisal/td.ts';
+import type { TdxClaims } from '../intel/claims.ts';
+import type { Part } from './appraise-inputs.ts';
+import type { Gathered } from './gather.ts';
+
+/** A CPU's report after its appraisal. */
+export interface AppraisedTee {
+  readonly tdx?: TdxClaims;
+  readonly snp?: SnpClaims;
+  /** All 64 bytes. */
+  readonly reportData: Uint8Array;
+  readonly quote?: TdxQuote;
+}
+
+export async function appraiseTees(part: Part): Promise<AppraisedTee[]> {
+  const { gathered, policy, findings } = part;
+  const { tdxQuotes, snpReports } = gathered;
+  const { tee } = policy;
+  const count = tdxQuotes.length + snpReports.length;
+  if (tee.kind === 'none') {
+    for (const bytes of tdxQuotes) parseTdxQuote(bytes);
+    for (const bytes of snpReports) parseSnpReport(bytes);
+    findings.skip('TEE', tee.notRequired);
+    return [];
+  }
+  const wanted = tee.kind === 'snp' ? snpReports : tdxQuotes;
+  // Of an Azure machine the report comes inside the TPM evidence, which asks for it.
+  const insideTpm = gathered.tpm.length > 0 && count === 0;
+  if (!insideTpm)
+    await findings.check('TEE kind', () => {
+      if (wanted.length === 0 || wanted.length !== count)
+        refuse(
+          'policy/tee-kind',
+          `the policy accepts ${tee.kind} only; there are ${tdxQuotes.length} TDX quotes, ${snpReports.length} SNP reports`,
+        );
+    });
+  const appraised: AppraisedTee[] = [];
+  for (const bytes of wanted) appraised.push(await appraiseTee(bytes, part));
+  return appraised;
+}
+
+/** Appraises one report under the policy, which must be of its kind. */
+export async function appraiseTee(
+  bytes: Uint8Array,
+  part: Part,
+  own: readonly Certificate[] = [],
+): Promise<AppraisedTee> {
+  const { gathered, policy, now, findings } = part;
+  const { tee } = policy;
+  if (tee.kind === 'snp') {
+    const { reportData } = parseSnpReport(bytes);
+    const certificates = [...own, ...certificatesOf(gathered, 'amd')];
+    const crls = gathered.crls.filter(({ issuer }) => nameOf(issuer).includes('ARK-'));
+    const snp = await appraiseSnp({ report: bytes, certificates, crls, policy: tee, now }, findings);
+    return { snp, reportData };
+  }
+  const quote = parseTdxQuote(bytes);
+  if (tee.kind === 'none') return { reportData: quote.report.reportData, quote };
+  const tdx = await appraiseTd({ quote, policy: tee, collateral: gathered.collateral, now }, findings);
+  return { tdx, reportData: quote.report.reportData, quote };
+}
+
+/** Certificates of a vendor by their names; where none is named so, all whose owner is not known. */
+export function certificatesOf({ certificates }: Gathered, vendor: 'amd' | 'other'): Certificate[] {
+  const of = (name: string): Certificate[] =>
+    certificates.filter((file) => file.vendor === name).flatMap((file) => file.certificates);
+  const named = of(vendor);
+  return named.length > 0 ? named : of('other');
+}
+
+/** A distinguished name's bytes as text, to look for a common name in. */
+export function nameOf(name: Uint8Array): string {
+  return Array.from(name, (byte) => String.fromCharCode(byte)).join('');
+}

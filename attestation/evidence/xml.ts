@@ -1,4 +1,3 @@
-import { fromUtf8 } from '../../proto/index.ts';
 import { refuse } from './reasons.ts';
 
 /** Largest document, in bytes; NVIDIA's RIMs have 20 to 26 kB. */

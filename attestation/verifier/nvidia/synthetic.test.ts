@@ -1,9 +1,13 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { fromHex, utf8 } from '../../../proto/index.ts';
+import { parseCrl } from '../../evidence/crl.ts';
 import { parseOcspResponse } from '../../evidence/ocsp.ts';
+import { parseCertificate } from '../../evidence/x509.ts';
+import { issueCrl, type CrlRequest } from '../../testing/crl.testkit.ts';
 import {
   certificatesOf,
   issueBlackwellChain,
+  issueChain,
   issueResponder,
   issueRimChain,
   OCSP_STATUS,
@@ -304,6 +308,34 @@ describe('a Blackwell GPU under roots of our own', () => {
       const ocsp = await answers(OCSP_STATUS.revoked(6));
       expect((await judged({ evidence: { ocsp } })).reasons).toEqual(['revocation/hold']);
       expect((await judged({ evidence: { ocsp, holdTolerated: true } })).reasons).toEqual([]);
+    });
+
+    test('lists count as answers do', async () => {
+      const authority = device.issued[2]; // the provisioner, which issued the boot ROM
+      const rom = device.issued[1];
+      if (authority === undefined || rom === undefined) throw new RangeError('five');
+      const dates = { thisUpdate: '2025-10-24T00:00:00Z', nextUpdate: '2025-11-24T00:00:00Z' };
+      const judgeList = async (
+        request: Partial<CrlRequest>,
+        evidence: Partial<NvidiaEvidence> = {},
+      ): Promise<string[]> => {
+        const crl = parseCrl(await issueCrl(authority, { ...dates, ...request }));
+        return (await judged({ evidence: { crls: [crl], ...evidence } })).reasons;
+      };
+      const { serial } = parseCertificate(rom.der);
+      expect(await judgeList({})).toEqual([]);
+      expect(await judgeList({}, { revocation: 'required' })).toEqual(['revocation/missing']);
+      expect(await judgeList({ revoked: [{ serial }] })).toEqual(['certificate/revoked']);
+      expect(await judgeList({ revoked: [{ serial, reason: 6 }] })).toEqual(['revocation/hold']);
+      expect(await judgeList({ revoked: [{ serial, reason: 6 }] }, { holdTolerated: true })).toEqual([]);
+      expect(await judgeList({ revoked: [{ serial, reason: 1 }] }, { holdTolerated: true })).toEqual([
+        'certificate/revoked',
+      ]);
+      expect(await judgeList({ nextUpdate: '2025-10-24T06:00:00Z' })).toEqual(['revocation/stale']);
+      const forged = parseCrl(await issueCrl(authority, dates, device.issued[3] ?? authority));
+      expect((await judged({ evidence: { crls: [forged] } })).reasons).toEqual(['revocation/signature']);
+      const stranger = parseCrl(await issueCrl((await issueChain(['a', 'b'])).issued[1] ?? authority, dates));
+      expect((await judged({ evidence: { crls: [stranger] } })).reasons).toEqual(['revocation/wrong-issuer']);
     });
 
     test('stale answers are refused', async () => {

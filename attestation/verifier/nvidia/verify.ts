@@ -1,8 +1,7 @@
 import type { Crl } from '../../evidence/crl.ts';
-import { readDevice, type NvidiaDevice } from '../../evidence/gpu-certificate.ts';
+import type { NvidiaDevice } from '../../evidence/gpu-certificate.ts';
 import type { GpuReport, SwitchReport } from '../../evidence/nvidia.ts';
 import type { OcspResponse } from '../../evidence/ocsp.ts';
-import { Refusal } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { NVIDIA_DEVICE_ROOT, NVIDIA_RIM_ROOT } from '../trust-anchors.ts';
@@ -17,7 +16,7 @@ import { compareGolden, NVDEC0_INDEX, requireGolden, type GoldenClaims, type Gol
 import { openRevocation, type RevocationOptions } from './revocation.ts';
 import type { RimCache } from './rim-cache.ts';
 import { chooseRims, explainGap, type RimGap } from './rim-choice.ts';
-import { gpuRimNeeds, switchRimNeed, type RimNeed } from './rim-id.ts';
+import { rimNeedsOf, tryReadDevice, type RimNeed } from './rim-id.ts';
 import { beginRim, openRim, verifyRim, type SuppliedRim } from './rim.ts';
 
 /** All of NVIDIA's devices in one machine, with what vouches for them. */
@@ -74,8 +73,8 @@ export async function verifyNvidia(evidence: NvidiaEvidence, findings: Findings)
   const roots = evidence.roots ?? { device: NVIDIA_DEVICE_ROOT, rim: NVIDIA_RIM_ROOT };
   const options: DeviceOptions = { nonce: evidence.nonce, now: evidence.now, root: roots.device };
   // Signatures take long and wait for nothing: all of them are begun first.
-  const gpus = evidence.gpus.map((gpu) => ({ begun: beginDevice(gpu, options), needs: needsOf(gpu) }));
-  const switches = evidence.switches.map((item) => ({ begun: beginDevice(item, options), needs: needsOf(item) }));
+  const gpus = evidence.gpus.map((gpu) => ({ begun: beginDevice(gpu, options), needs: rimNeedsOf(gpu) }));
+  const switches = evidence.switches.map((item) => ({ begun: beginDevice(item, options), needs: rimNeedsOf(item) }));
   const supplied = await Promise.all(evidence.rims.map((bytes) => openRim(bytes, roots.rim, evidence.rimCache)));
   const needs = [...gpus, ...switches].flatMap((device) => device.needs);
   const chosen = new Set(needs.flatMap((need) => chooseRims(need, supplied)));
@@ -111,13 +110,6 @@ async function inOrder<T, R>(items: readonly T[], run: (item: T) => Promise<R>):
   const results: R[] = [];
   for (const item of items) results.push(await run(item));
   return results;
-}
-
-/** What a report asks for. It is harmless to look before the report is verified: RIMs are verified anyway. */
-function needsOf({ report, chain }: NvidiaDeviceEvidence<GpuReport | SwitchReport>): RimNeed[] {
-  const device = tryReadDevice(chain);
-  if (device === undefined) return [];
-  return report.kind === 'gpu' ? gpuRimNeeds(report, device) : [switchRimNeed(report, device)];
 }
 
 async function finishDevice<Report extends GpuReport | SwitchReport>(
@@ -157,13 +149,4 @@ function bestOf(rims: readonly SuppliedRim[], report: GpuReport | SwitchReport):
     return compared === matching;
   };
   return rims.length > 1 ? (rims.find(agrees) ?? rims[0]) : rims[0];
-}
-
-function tryReadDevice(chain: readonly Certificate[]): NvidiaDevice | undefined {
-  try {
-    return readDevice(chain);
-  } catch (error) {
-    if (error instanceof Refusal) return undefined; // found again, and listed, by verifyDevice
-    throw error;
-  }
 }

@@ -54,7 +54,7 @@ async function row(name: string, goalMs: number, run: () => Promise<void>): Prom
     unit: 'ms',
     ours,
     spread: [Math.min(...rounds), Math.max(...rounds)],
-    goal: `at most ${goalMs} ms`,
+    goal: `≤ ${goalMs} ms`,
     met: ours <= goalMs,
   };
 }

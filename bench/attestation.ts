@@ -3,6 +3,8 @@ import { verify as verifyByReference, type Collateral } from '@phala/dcap-qvl';
 import { parseTdxQuote } from '../attestation/evidence/tdx.ts';
 import { Findings } from '../attestation/verifier/findings.ts';
 import { verifyTdx } from '../attestation/verifier/intel/verify.ts';
+import { nvidiaRows } from './attestation-nvidia.ts';
+import { snpRows } from './attestation-snp.ts';
 import { alternate, median } from './measure.ts';
 import type { Row } from './row.ts';
 
@@ -11,7 +13,7 @@ const read = (name: string): Uint8Array => new Uint8Array(readFileSync(new URL(n
 
 /** Verifying evidence from its bytes, offline, one after the other. */
 export async function attestation(): Promise<Row[]> {
-  return [...(await tdx())];
+  return [...(await tdx()), ...(await snpRows()), ...(await nvidiaRows())];
 }
 
 /** Against @phala/dcap-qvl, which keeps nothing between calls. */

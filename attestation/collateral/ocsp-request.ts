@@ -8,7 +8,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 const SHA384 = '2.16.840.1.101.3.4.2.2';
 
 /**
- * Writes an OCSPRequest (RFC 6960 §4.1.1) for one certificate, its CertID by SHA-384, which NVIDIA's responders answer in.
+ * Writes an OCSPRequest (RFC 6960 §4.1.1) for one certificate, its CertID by SHA-384, as in the recorded answers of NVIDIA's.
  *
  * @param nonce 1 to 32 bytes, when the answer must be made for this request
  */

@@ -14,7 +14,7 @@ const ITEMS_MAX = 16;
 export const OCSP_NONCE = '1.3.6.1.5.5.7.48.1.2';
 const OCSP_BASIC = '1.3.6.1.5.5.7.48.1.1';
 export const EXTENDED_KEY_USAGE = '2.5.29.37';
-/** Hashes of CertIDs. SHA-1 only names things here; NVIDIA's responders answer in SHA-384 whatever was asked in. */
+/** Hashes of CertIDs. SHA-1 only names things here. The recorded answers of NVIDIA's are in SHA-384. */
 const HASHES: Readonly<Record<string, CertIdHash>> = {
   '1.3.14.3.2.26': 'SHA-1',
   '2.16.840.1.101.3.4.2.1': 'SHA-256',

@@ -151,15 +151,12 @@ async function appraiseMeasurements(
   else findings.skip(debug, 'follows from matching reference values alone');
 }
 
-function ownValues(values: Readonly<Record<string, readonly string[]>>): { name: string; values: GoldenValue[] } {
-  return {
+function ownValues(values: Readonly<Record<string, readonly string[]>>): GoldenValue[] {
+  return Object.entries(values).map(([index, alternatives]) => ({
+    index: Number(index),
     name: 'policy',
-    values: Object.entries(values).map(([index, alternatives]) => ({
-      index: Number(index),
-      name: 'policy',
-      active: true,
-      size: VALUE_BYTES,
-      alternatives,
-    })),
-  };
+    active: true,
+    size: VALUE_BYTES,
+    alternatives,
+  }));
 }

@@ -4,13 +4,6 @@ import type { GoldenValue } from '../../evidence/rim.ts';
 import type { Measurement } from '../../evidence/spdm.ts';
 import type { Findings } from '../findings.ts';
 
-/** Golden values of one source. */
-export interface GoldenSource {
-  /** Such as `driver RIM`. */
-  readonly name: string;
-  readonly values: readonly GoldenValue[];
-}
-
 /** What became of the active golden values; indexes are the RIMs', from 0. */
 export interface GoldenClaims {
   readonly compared: number;
@@ -31,11 +24,11 @@ export const NVDEC0_INDEX = 35;
  */
 export function compareGolden(
   measurements: readonly Measurement[],
-  sources: readonly GoldenSource[],
+  sources: readonly (readonly GoldenValue[])[],
   skip: ReadonlySet<number> = new Set(),
 ): GoldenClaims {
   const reported = new Map(measurements.map(({ index, value }) => [index - 1, value]));
-  const all = sources.flatMap(({ values }) => values.filter(({ active }) => active));
+  const all = sources.flat().filter(({ active }) => active);
   const seen = new Set<number>();
   const conflicting = new Set<number>();
   for (const { index } of all) (seen.has(index) ? conflicting : seen).add(index);

@@ -5,7 +5,9 @@ import { refuse } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { requireNotRevoked, verifyCrl } from '../pki/crl.ts';
+import { mapKey } from '../pki/map-key.ts';
 import { findOcspAnswer, verifyOcsp } from '../pki/ocsp.ts';
+import { settled } from './settled.ts';
 
 export interface RevocationOptions {
   readonly ocsp: readonly OcspResponse[];
@@ -31,8 +33,10 @@ export interface Revocation {
 
 export function openRevocation(options: RevocationOptions): Revocation {
   const used = new Set<OcspResponse | Crl>();
+  /** By certificate and issuer: devices and RIMs share intermediates. */
+  const outcomes = new Map<string, Promise<void>>();
   return {
-    check: (chain, from, what, findings) => checkChain(chain, from, what, options, used, findings),
+    check: (chain, from, what, findings) => checkChain(chain, from, what, options, { used, outcomes }, findings),
     async finish(findings) {
       const unused = [...options.ocsp, ...options.crls].filter((item) => !used.has(item)).length;
       if (unused === 0) return;
@@ -51,7 +55,7 @@ async function checkChain(
   from: 0 | 1,
   what: string,
   options: RevocationOptions,
-  used: Set<OcspResponse | Crl>,
+  { used, outcomes }: { readonly used: Set<OcspResponse | Crl>; readonly outcomes: Map<string, Promise<void>> },
   findings: Findings,
 ): Promise<void> {
   const missing: string[] = [];
@@ -60,11 +64,14 @@ async function checkChain(
     if (depth < from || issuer === undefined) continue;
     const answers = await findAnswers(certificate, issuer, options);
     for (const answer of answers) used.add(answer);
-    if (answers.length === 0) missing.push(certificate.subjectCommonName);
-    else
-      await findings.check(`${what} revocation of ${certificate.subjectCommonName}`, () =>
-        requireGood(certificate, issuer, answers, what, options),
-      );
+    if (answers.length === 0) {
+      missing.push(certificate.subjectCommonName);
+      continue;
+    }
+    const key = mapKey(certificate.der) + mapKey(issuer.der);
+    const outcome = outcomes.get(key) ?? settled(requireGood(certificate, issuer, answers, options));
+    outcomes.set(key, outcome);
+    await findings.check(`${what} revocation of ${certificate.subjectCommonName}`, () => outcome);
   }
   if (missing.length === 0) return;
   const list = missing.join(', ');
@@ -87,14 +94,13 @@ async function requireGood(
   certificate: Certificate,
   issuer: Certificate,
   answers: readonly (OcspResponse | Crl)[],
-  what: string,
   { now, holdTolerated }: RevocationOptions,
 ): Promise<void> {
   for (const answer of answers) {
     if ('answers' in answer) {
-      await verifyOcsp(answer, certificate, issuer, { now, what, holdTolerated });
+      await verifyOcsp(answer, certificate, issuer, { now, what: 'revocation', holdTolerated });
     } else {
-      const name = `${what}: CRL of ${issuer.subjectCommonName}`;
+      const name = `CRL of ${issuer.subjectCommonName}`;
       await verifyCrl(answer, issuer, now, name);
       const onHold = findRevoked(answer, certificate.serial)?.onHold === true;
       if (!(onHold && holdTolerated)) requireNotRevoked(answer, certificate, name);

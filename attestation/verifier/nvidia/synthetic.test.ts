@@ -233,6 +233,11 @@ describe('a Blackwell GPU under roots of our own', () => {
     expect((await judged({ report, demands: { firmwareId: { whenReported: 'old driver' } } })).reasons).toEqual([]);
   });
 
+  test('too much of anything is refused before work begins', async () => {
+    const rims = Array.from({ length: 65 }, () => new Uint8Array());
+    await expect(judged({ evidence: { rims } })).rejects.toMatchObject({ reason: 'parse/length' });
+  });
+
   test('two GPUs need two devices, also where one device made two leaves', async () => {
     const [leaf, ...above] = certificatesOf(device);
     const [other] = certificatesOf(await issueBlackwellChain(FWID));

@@ -2,6 +2,8 @@ import type { Crl } from '../../evidence/crl.ts';
 import type { NvidiaDevice } from '../../evidence/gpu-certificate.ts';
 import type { GpuReport, SwitchReport } from '../../evidence/nvidia.ts';
 import type { OcspResponse } from '../../evidence/ocsp.ts';
+import { refuse } from '../../evidence/reasons.ts';
+import type { GoldenValue } from '../../evidence/rim.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { NVIDIA_DEVICE_ROOT, NVIDIA_RIM_ROOT } from '../trust-anchors.ts';
@@ -12,12 +14,15 @@ import {
   type DeviceVerification,
   type NvidiaDeviceEvidence,
 } from './device.ts';
-import { compareGolden, NVDEC0_INDEX, requireGolden, type GoldenClaims, type GoldenSource } from './golden.ts';
+import { compareGolden, NVDEC0_INDEX, requireGolden, type GoldenClaims } from './golden.ts';
 import { openRevocation, type RevocationOptions } from './revocation.ts';
 import type { RimCache } from './rim-cache.ts';
 import { chooseRims, explainGap, type RimGap } from './rim-choice.ts';
 import { rimNeedsOf, tryReadDevice, type RimNeed } from './rim-id.ts';
 import { beginRim, openRim, verifyRim, type SuppliedRim } from './rim.ts';
+
+/** Most of each that one verification takes. The largest machines have 8 GPUs and 4 switches, with 2 RIMs each and 3 answers for each chain. */
+const ITEMS_MAX = { devices: 32, rims: 64, revocation: 256 };
 
 /** All of NVIDIA's devices in one machine, with what vouches for them. */
 export interface NvidiaEvidence {
@@ -67,9 +72,10 @@ export interface NvidiaVerification {
  * versions (attestation-formats §4.4, steps 2 to 8). A RIM that is missing is no failure here: `appraiseNvidia` says what is
  * demanded of the result.
  *
- * @throws {Refusal} `parse/…` when a RIM cannot be parsed. All else becomes findings.
+ * @throws {Refusal} `parse/…` when a RIM cannot be parsed, or there is too much of something. All else becomes findings.
  */
 export async function verifyNvidia(evidence: NvidiaEvidence, findings: Findings): Promise<NvidiaVerification> {
+  requireBounded(evidence);
   const roots = evidence.roots ?? { device: NVIDIA_DEVICE_ROOT, rim: NVIDIA_RIM_ROOT };
   const options: DeviceOptions = { nonce: evidence.nonce, now: evidence.now, root: roots.device };
   // Signatures take long and wait for nothing: all of them are begun first.
@@ -100,6 +106,13 @@ export async function verifyNvidia(evidence: NvidiaEvidence, findings: Findings)
   return { gpus: await inOrder(gpus, finish), switches: await inOrder(switches, finish) };
 }
 
+function requireBounded({ gpus, switches, rims, ocsp, crls }: NvidiaEvidence): void {
+  const counts = { devices: gpus.length + switches.length, rims: rims.length, revocation: ocsp.length + crls.length };
+  for (const what of ['devices', 'rims', 'revocation'] as const)
+    if (counts[what] > ITEMS_MAX[what])
+      refuse('parse/length', `${counts[what]} ${what}, at most ${ITEMS_MAX[what]} are taken`);
+}
+
 interface Begun<Report> {
   readonly begun: DeviceVerification<Report>;
   readonly needs: readonly RimNeed[];
@@ -119,7 +132,7 @@ async function finishDevice<Report extends GpuReport | SwitchReport>(
   findings: Findings,
 ): Promise<VerifiedDevice<Report>> {
   const { name, report, chain } = evidence;
-  const sources: GoldenSource[] = [];
+  const sources: (readonly GoldenValue[])[] = [];
   const gaps: RimGap[] = [];
   for (const need of needs) {
     const candidates = chooseRims(need, rims.supplied);
@@ -128,7 +141,7 @@ async function finishDevice<Report extends GpuReport | SwitchReport>(
       candidates.filter((rim) => rims.genuine.has(rim)),
       report,
     );
-    if (source !== undefined) sources.push({ name: need.kind, values: source.rim.values });
+    if (source !== undefined) sources.push(source.rim.values);
   }
   const skip = report.kind === 'gpu' && report.nvdec0 === 'off' ? new Set([NVDEC0_INDEX]) : new Set<number>();
   let golden: GoldenClaims | undefined;
@@ -145,7 +158,7 @@ async function finishDevice<Report extends GpuReport | SwitchReport>(
 /** Of RIMs for one version, the one that the device agrees with; else any, whose mismatches are then listed. */
 function bestOf(rims: readonly SuppliedRim[], report: GpuReport | SwitchReport): SuppliedRim | undefined {
   const agrees = ({ rim }: SuppliedRim): boolean => {
-    const { compared, matching } = compareGolden(report.measurements, [{ name: rim.kind, values: rim.values }]);
+    const { compared, matching } = compareGolden(report.measurements, [rim.values]);
     return compared === matching;
   };
   return rims.length > 1 ? (rims.find(agrees) ?? rims[0]) : rims[0];

@@ -56,5 +56,6 @@ async function gpuPolicy(root: string): Promise<AppraisalPolicy['gpu']> {
     modes: { notChecked: 'the simulated GPU has none' },
     switches: { whenSupplied: 'the simulated GPU is behind none' },
     revocation: { notChecked: 'simulated GPU: no vendor endorses it' },
+    certificateHold: 'forbidden',
   };
 }

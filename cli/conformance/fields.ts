@@ -1,10 +1,12 @@
 import type { InputsClaims } from '../../attestation/verifier/index.ts';
 import type { Case } from './cases.ts';
 
-/** How the claims differ from the `fields`, `tcbStatus` and `advisoryIDs` of a case. A field that no claim shows differs, too. */
+/** How the claims differ from the `fields`, `tcbStatus` and `advisoryIDs` of a case. Only fields that the claims have a name for are compared. */
 export function fieldDifferences({ fields, tcbStatus, advisoryIDs }: Case, claims: InputsClaims): string[] {
   const shown = shownFields(claims);
-  const differences = Object.entries(fields ?? {}).flatMap(([name, expected]) => compare(name, expected, shown[name]));
+  const differences = Object.entries(fields ?? {}).flatMap(([name, expected]) =>
+    Object.hasOwn(shown, name) ? compare(name, expected, shown[name]) : [],
+  );
   const tcb = claims.tdx[0]?.tcb ?? undefined;
   if (tcbStatus != null) differences.push(...compare('tcbStatus', tcbStatus, tcb?.status));
   if (advisoryIDs != null)
@@ -30,6 +32,7 @@ function short(value: unknown): string {
 /** The claims under the names that case files use. */
 function shownFields(claims: InputsClaims): Record<string, unknown> {
   return {
+    ...captureFields(claims),
     ...tokenFields(claims),
     ...tpmFields(claims),
     ...gpuFields(claims),
@@ -69,10 +72,10 @@ function snpFields({ snp: [snp] }: InputsClaims): Record<string, unknown> {
     guest_svn: snp.guestSvn,
     policy: hexNumber(snp.guestPolicy),
     vmpl: snp.vmpl,
-    current_tcb: reversed(snp.currentTcb.bytes),
-    reported_tcb: reversed(snp.reportedTcb.bytes),
-    committed_tcb: reversed(snp.committedTcb.bytes),
-    launch_tcb: reversed(snp.launchTcb.bytes),
+    current_tcb: snp.currentTcb.bytes,
+    reported_tcb: snp.reportedTcb.bytes,
+    committed_tcb: snp.committedTcb.bytes,
+    launch_tcb: snp.launchTcb.bytes,
     platinfo: hexNumber(snp.platformInfo),
     report_data: snp.reportData,
     measurement: snp.measurement,
@@ -114,20 +117,18 @@ function tpmFields({ tpm: [claims] }: InputsClaims): Record<string, unknown> {
   };
 }
 
+function captureFields({ captures: [capture] }: InputsClaims): Record<string, unknown> {
+  if (capture === undefined) return {};
+  const { tlsKeyFingerprint, hpkeKey, nonce, gpuEvidenceDigest } = capture;
+  return {
+    nonce,
+    report_data: { tls_key_fp: tlsKeyFingerprint, hpke_key: hpkeKey, nonce, gpu_evidence_hash: gpuEvidenceDigest },
+  };
+}
+
 function tokenFields({ tokens: [token] }: InputsClaims): Record<string, unknown> {
   if (token === undefined) return {};
-  const devices = token.devices.map((device) => [
-    device.name,
-    {
-      measres: device.measurementResult,
-      secboot: device.secureBoot,
-      dbgstat: device.debugStatus,
-      hwmodel: device.hardwareModel,
-      ueid: device.ueid,
-      'x-nvidia-gpu-driver-version': device.kind === 'gpu' ? device.driverVersion : null,
-      'x-nvidia-gpu-vbios-version': device.kind === 'gpu' ? device.vbiosVersion : null,
-    },
-  ]);
+  const devices = token.devices.map(({ name, claims: own }) => [name, own]);
   return {
     eat_nonce: token.nonce,
     nonce: token.nonce,

@@ -24,7 +24,7 @@ function policyFor(gathered: Gathered, lenient: boolean): AppraisalPolicy {
     format: 'cfn/appraisal-policy/v2',
     name: lenient ? 'conformance, lenient' : 'conformance',
     tee: teeOf(gathered, lenient),
-    gpu: devices.length === 0 ? absent : gpuOf(gathered),
+    gpu: devices.length === 0 ? absent : gpuOf(gathered, lenient),
     binding: { notRequired: 'the level is stated; a case demands none' },
     tpm:
       tpm.length === 0
@@ -77,7 +77,7 @@ function tdxOf(lenient: boolean): unknown {
   const registers = ['mrtd', 'mrseam', 'rtmr0', 'rtmr1', 'rtmr2', 'rtmr3', 'mrconfigid', 'mrowner', 'mrownerconfig'];
   return {
     kind: 'tdx',
-    septVeDisable: lenient ? unknown : 'required',
+    septVeDisable: { notChecked: 'paravisors such as Azure’s run their guests without it' },
     ...Object.fromEntries(registers.map((name) => [name, unknown])),
     mrservicetd: lenient ? unknown : 'none',
     collateral: {
@@ -138,7 +138,7 @@ function snpOf(lenient: boolean): unknown {
   };
 }
 
-function gpuOf({ rims, nras }: Gathered): unknown {
+function gpuOf({ rims, nras }: Gathered, lenient: boolean): unknown {
   const judgedByNvidia = nras.length > 0 && rims.length === 0;
   return {
     root: { kind: 'nvidia' },
@@ -152,5 +152,6 @@ function gpuOf({ rims, nras }: Gathered): unknown {
     modes: unknown,
     switches: { whenSupplied: 'the case brings the devices that it is about' },
     revocation: { notChecked: 'the case brings no OCSP response or CRL for it' },
+    certificateHold: lenient ? unknown : 'forbidden',
   };
 }

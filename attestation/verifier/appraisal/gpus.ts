@@ -48,6 +48,7 @@ export async function appraiseNvidia(
       ...named(devices),
       revocation: isNotChecked(revocation) ? { whenSupplied: revocation.notChecked } : revocation,
       ...(root.kind === 'simulated' && { roots: { device: root.root, rim: NVIDIA_RIM_ROOT } }),
+      holdTolerated: policy.certificateHold !== 'forbidden',
       rimCache,
     },
     findings,

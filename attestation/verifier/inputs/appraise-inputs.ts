@@ -2,6 +2,8 @@ import type { SnpClaims } from '../amd/claims.ts';
 import { appraiseDocument } from '../appraisal/document.ts';
 import type { BindingLevel } from '../binding.ts';
 import { refuse } from '../../evidence/reasons.ts';
+import type { TinfoilCapture } from '../../evidence/tinfoil.ts';
+import { sha256Hex, toHex, utf8 } from '../../../proto/index.ts';
 import { Findings, type Finding } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
 import type { GpuClaims, SwitchClaims } from '../nvidia/claims.ts';
@@ -38,6 +40,16 @@ export interface InputsClaims {
   readonly tpm: readonly TpmClaims[];
   readonly tokens: readonly NrasClaims[];
   readonly eventLogs: readonly EventLogClaims[];
+  /** Values that a recorded answer of a worker binds. */
+  readonly captures: readonly CaptureClaims[];
+}
+
+/** Hexadecimal, 32 bytes each; `null` where there is no GPU. */
+export interface CaptureClaims {
+  readonly tlsKeyFingerprint: string;
+  readonly hpkeKey: string;
+  readonly nonce: string;
+  readonly gpuEvidenceDigest: string | null;
 }
 
 export interface InputsAppraisal {
@@ -96,6 +108,7 @@ export async function appraiseInputs(
       tpm: tpm.map(({ claims }) => claims),
       tokens,
       eventLogs,
+      captures: await Promise.all(gathered.captures.map(captureClaims)),
     },
     binding,
     inputs: gathered.kinds,
@@ -121,9 +134,19 @@ async function appraiseDocuments({ gathered, policy, nonce, now, findings }: Par
       tpm: [],
       tokens: [],
       eventLogs: [],
+      captures: [],
     },
     binding: both ? { level: claims.binding, detail: 'cfn/report-data/v1' } : undefined,
     inputs: gathered.kinds,
+  };
+}
+
+async function captureClaims({ tlsKeyFingerprint, hpkeKey, nonce, gpuText }: TinfoilCapture): Promise<CaptureClaims> {
+  return {
+    tlsKeyFingerprint: toHex(tlsKeyFingerprint),
+    hpkeKey: toHex(hpkeKey),
+    nonce: toHex(nonce),
+    gpuEvidenceDigest: gpuText === undefined ? null : await sha256Hex(utf8(gpuText)),
   };
 }
 

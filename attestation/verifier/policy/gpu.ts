@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { GpuDemands } from '../nvidia/demands.ts';
-import { notChecked, reason, references, requiredOr, simulatedRoot } from './common.ts';
+import { forbiddenOr, notChecked, reason, references, requiredOr, simulatedRoot } from './common.ts';
 
 const MODES = ['single-passthrough', 'multi-gpu-passthrough', 'protected-pcie'] as const;
 
@@ -47,5 +47,7 @@ export const gpuSchema = z.strictObject({
   switches: z.union([z.literal('required'), z.strictObject({ whenSupplied: reason })]),
   /** OCSP or CRLs, for the device chains and for the signers of the RIMs. */
   revocation: requiredOr,
-} satisfies Record<keyof GpuDemands | 'root' | 'revocation', z.ZodType>);
+  /** NVIDIA puts certificates on hold while it looks into a report; a hold can be lifted, a revocation cannot. */
+  certificateHold: forbiddenOr,
+} satisfies Record<keyof GpuDemands | 'root' | 'revocation' | 'certificateHold', z.ZodType>);
 export type GpuPolicy = z.infer<typeof gpuSchema>;

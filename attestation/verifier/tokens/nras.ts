@@ -1,5 +1,5 @@
 import { equalBytes, sha256Hex, toHex, utf8 } from '../../../proto/index.ts';
-import { isJsonObject } from '../../evidence/json.ts';
+import { isJsonObject, type JsonObject } from '../../evidence/json.ts';
 import type { Jwt } from '../../evidence/jwt.ts';
 import { parseNrasAnswer, type NrasDeviceKind, type NrasDeviceToken } from '../../evidence/nras.ts';
 import { refuse } from '../../evidence/reasons.ts';
@@ -60,6 +60,8 @@ export interface NrasDeviceClaims {
   readonly vbiosVersion: string | null;
   /** What NVIDIA warns of, without refusing. */
   readonly warning: string | null;
+  /** All of the device's claims, as the token has them. */
+  readonly claims: JsonObject;
 }
 
 /**
@@ -191,6 +193,7 @@ function claimsOf(overall: Jwt, devices: readonly NrasDeviceToken[]): NrasClaims
         token.claims[kind === 'gpu' ? 'x-nvidia-gpu-vbios-version' : 'x-nvidia-switch-bios-version'],
       ),
       warning: textOf(token.claims['x-nvidia-attestation-warning']),
+      claims: token.claims,
     })),
   };
 }

@@ -1,10 +1,10 @@
-import { equalBytes } from '../../../proto/index.ts';
 import type { HclReport } from '../../evidence/azure-hcl.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTdxQuote } from '../../evidence/tdx.ts';
 import type { TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
+import { issuersOf } from '../pki/issuers.ts';
 import { isNotChecked } from '../policy/common.ts';
 import type { TpmPolicy } from '../policy/services.ts';
 import { verifyAkCertificate, type AkCertificateClaims } from '../tpm/ak-certificate.ts';
@@ -83,16 +83,4 @@ export async function appraiseTpm(input: TpmInput, findings: Findings): Promise<
 function referencesOf({ pcrs }: TpmPolicy): readonly PcrReference[] | { readonly notChecked: string } {
   if (isNotChecked(pcrs)) return pcrs;
   return Object.entries(pcrs).map(([index, accepted]) => ({ hash: 'SHA-256', index: Number(index), accepted }));
-}
-
-/** From the leaf's issuer to the root, by name; short where one is missing. */
-function issuersOf(leaf: Certificate, certificates: readonly Certificate[]): Certificate[] {
-  const chain: Certificate[] = [];
-  for (let below = leaf; !equalBytes(below.issuer, below.subject);) {
-    const issuer = certificates.find((candidate) => candidate.isCa && equalBytes(candidate.subject, below.issuer));
-    if (issuer === undefined || chain.includes(issuer)) break;
-    chain.push(issuer);
-    below = issuer;
-  }
-  return chain;
 }

@@ -7,15 +7,14 @@ import { sha256Hex, toHex, utf8 } from '../../../proto/index.ts';
 import { Findings, type Finding } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
 import type { GpuClaims, SwitchClaims } from '../nvidia/claims.ts';
-import { beginRim, openRim, verifyRim } from '../nvidia/rim.ts';
 import type { AppraisalPolicy } from '../policy/policy.ts';
-import { NVIDIA_RIM_ROOT } from '../trust-anchors.ts';
 import type { EventLogClaims } from '../tpm/event-log.ts';
 import type { TpmClaims } from '../appraisal/tpm.ts';
 import type { NrasClaims } from '../tokens/nras.ts';
 import { checkBinding } from './bind.ts';
 import { appraiseLogs } from './event-logs.ts';
 import { gather, type Gathered } from './gather.ts';
+import { appraiseLone } from './lone.ts';
 import type { InputKind } from './recognise.ts';
 import { appraiseDevices } from './devices.ts';
 import { appraiseTees } from './tees.ts';
@@ -94,8 +93,7 @@ export async function appraiseInputs(
   const tokens = await appraiseTokens(part, devices);
   const eventLogs = await appraiseLogs(part, tees, tpm);
   const binding = await checkBinding(part, tees, devices);
-  await verifyLoneRims(part);
-  await requireSomething(part);
+  await appraiseLone(part);
   return {
     accepted: findings.failures.length === 0,
     findings: findings.list,
@@ -148,20 +146,4 @@ async function captureClaims({ tlsKeyFingerprint, hpkeKey, nonce, gpuText }: Tin
     nonce: toHex(nonce),
     gpuEvidenceDigest: gpuText === undefined ? null : await sha256Hex(utf8(gpuText)),
   };
-}
-
-/** Without a device there is nothing to compare them with; who signed them can be told all the same. */
-async function verifyLoneRims({ gathered, now, findings }: Part): Promise<void> {
-  if (gathered.devices.length > 0) return;
-  for (const bytes of gathered.rims) {
-    const rim = await openRim(bytes, NVIDIA_RIM_ROOT, undefined);
-    await verifyRim(beginRim(rim, NVIDIA_RIM_ROOT), now, undefined, findings);
-  }
-}
-
-/** Endorsements alone prove nothing; only a RIM is worth a look by itself. */
-async function requireSomething({ gathered, findings }: Part): Promise<void> {
-  const { tdxQuotes, snpReports, devices, tpm, nras, rims } = gathered;
-  if ([tdxQuotes, snpReports, devices, tpm, nras, rims].some((list) => list.length > 0)) return;
-  await findings.check('evidence', () => refuse('parse/unknown-input', 'there is no evidence among the inputs'));
 }

@@ -9,7 +9,7 @@ import { verifyEcdsa } from '../pki/signatures.ts';
 import type { Part } from './appraise-inputs.ts';
 import { parsePemFile } from './certificates.ts';
 import type { Gathered } from './gather.ts';
-import { nameOf } from './tees.ts';
+import { crlsOf } from './tees.ts';
 
 export type AppraisedDevices = NvidiaClaims & { readonly verification: NvidiaVerification };
 
@@ -40,7 +40,7 @@ export async function appraiseDevices({
       devices,
       rims: gathered.rims,
       ocsp: gathered.ocsp,
-      crls: nvidiaCrls(gathered),
+      crls: crlsOf(gathered, 'nvidia'),
       policy: gpu,
       nonce: deviceNonce(gathered, nonce),
       now,
@@ -52,10 +52,6 @@ export async function appraiseDevices({
 /** A capture states the nonce that all of it answers; whether that is the relying party's is looked at with the binding. */
 function deviceNonce({ captures: [capture] }: Gathered, nonce: Part['nonce']): Part['nonce'] {
   return 'notChecked' in nonce && capture !== undefined ? capture.nonce : nonce;
-}
-
-function nvidiaCrls({ crls }: Gathered): Gathered['crls'] {
-  return crls.filter(({ issuer }) => !/ARK-|Intel SGX/.test(nameOf(issuer)));
 }
 
 /**

@@ -7,7 +7,7 @@ import { parseOcspResponse, type OcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTinfoilCapture, type TinfoilCapture } from '../../evidence/tinfoil.ts';
 import { parseTpmEvidence, type TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
-import { parseCertificate } from '../../evidence/x509.ts';
+import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
 import { decodeBase64 } from './text.ts';
 import { certificateFile, parsePemFile, type CertificateFile } from './certificates.ts';
 import { recognise, type Input, type InputKind } from './recognise.ts';
@@ -187,18 +187,20 @@ function joinCollateral(gathered: Gathered): void {
   const [tcbInfo] = tcbInfos;
   const [qeIdentity] = qeIdentities;
   if (tcbInfo === undefined && qeIdentity === undefined) return;
-  const chain = (leaf: string): string =>
-    certificates.find((file) => file.certificates[0]?.subjectCommonName.includes(leaf))?.pem ?? '';
+  const all = certificates.flatMap((file) => file.certificates);
+  const named = (name: RegExp): Certificate[] =>
+    all.filter(({ subjectCommonName }) => name.test(subjectCommonName)).slice(0, 1);
+  const chain = (leaf: RegExp): string => certificateFile([...named(leaf), ...named(/SGX Root CA/)]).pem;
   const crl = (root: boolean): Uint8Array =>
     crls.find(({ issuer }) => root === fromLatin1(issuer).includes('SGX Root CA'))?.der ?? new Uint8Array();
-  const signing = chain('TCB Signing');
+  const signing = chain(/TCB Signing/);
   collateral.push(
     writeIntelCollateral({
       tcbInfo: tcbInfo ?? '',
       qeIdentity: qeIdentity ?? '',
       tcbInfoIssuerChain: signing,
       qeIdentityIssuerChain: signing,
-      pckCrlIssuerChain: chain('SGX PCK'),
+      pckCrlIssuerChain: chain(/SGX PCK (?:Platform|Processor) CA/),
       pckCrl: crl(false),
       rootCaCrl: crl(true),
     }),

@@ -56,7 +56,7 @@ export async function appraiseTee(
   if (tee.kind === 'snp') {
     const { reportData } = parseSnpReport(bytes);
     const certificates = [...own, ...certificatesOf(gathered, 'amd')];
-    const crls = gathered.crls.filter(({ issuer }) => nameOf(issuer).includes('ARK-'));
+    const crls = crlsOf(gathered, 'amd');
     const snp = await appraiseSnp({ report: bytes, certificates, crls, policy: tee, now }, findings);
     return { snp, reportData };
   }
@@ -74,7 +74,17 @@ export function certificatesOf({ certificates }: Gathered, vendor: 'amd' | 'othe
   return named.length > 0 ? named : of('other');
 }
 
+/** CRLs of a vendor by their issuers' names. One of nobody's name goes to whose evidence is there, and is refused there. */
+export function crlsOf({ crls, devices, rims }: Gathered, vendor: 'amd' | 'nvidia'): Gathered['crls'] {
+  const unknown = devices.length + rims.length > 0 ? 'nvidia' : 'amd';
+  return crls.filter(({ issuer }) => {
+    const name = nameOf(issuer);
+    if (name.includes('Intel SGX')) return false;
+    return vendor === (name.includes('ARK-') ? 'amd' : unknown);
+  });
+}
+
 /** A distinguished name's bytes as text, to look for a common name in. */
-export function nameOf(name: Uint8Array): string {
+function nameOf(name: Uint8Array): string {
   return Array.from(name, (byte) => String.fromCharCode(byte)).join('');
 }

@@ -62,7 +62,7 @@ function claimLines(value: unknown, indent: string): string[] {
     if (member === undefined || (Array.isArray(member) && member.length === 0)) return [];
     if (typeof member === 'object' && member !== null)
       return [`${indent}${name}:`, ...claimLines(member, `${indent}  `)];
-    return [`${indent}${name}: ${short(String(member))}`];
+    return [`${indent}${name}: ${short(typeof member === 'string' ? member : JSON.stringify(member))}`];
   });
 }
 

@@ -37,7 +37,14 @@ const references = (change: Partial<typeof REFERENCES> = {}): string[] =>
 describe('cfn attest verify', () => {
   test('accepts with 0, in any order, and lists every check and what was not checked', async () => {
     const { code, stdout, stderr } = await cfn(
-      ...['attest', 'verify', COLLATERAL, QUOTE, '--policy', 'cpu-only', ...AT, ...references()],
+      'attest',
+      'verify',
+      COLLATERAL,
+      QUOTE,
+      '--policy',
+      'cpu-only',
+      ...AT,
+      ...references(),
     );
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(/^ACCEPTED\npolicy cpu-only \([0-9a-f]{64}\), at 2025-06-25T00:00:00\.000Z\n/);
@@ -49,7 +56,15 @@ describe('cfn attest verify', () => {
 
   test('as JSON', async () => {
     const { stdout } = await cfn(
-      ...['attest', 'verify', QUOTE, COLLATERAL, '--policy', 'cpu-only', ...AT, ...references(), '--json'],
+      'attest',
+      'verify',
+      QUOTE,
+      COLLATERAL,
+      '--policy',
+      'cpu-only',
+      ...AT,
+      ...references(),
+      '--json',
     );
     expect(JSON.parse(stdout)).toMatchObject({
       accepted: true,

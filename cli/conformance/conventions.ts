@@ -12,7 +12,7 @@ export interface Preparation {
 }
 
 const OTHER_NONCE =
-  /\bnonce\b[^.;]{0,60}\b(?:differs|mismatch(?:es)?|is not the expected)\b|\b(?:any other|another|(?:a )?(?:wrong|different)) (?:\S+-byte )?nonce\b|\b(?:wrong|other|bad)-nonce\b|\bnonce-mismatch\b/i;
+  /\bnonce\b[^;]{0,40}\b(?:differs|mismatch(?:es)?|is not the expected)\b|\b(?:any other|another|(?:a )?(?:wrong|different)) (?:\S+-byte )?nonce\b|\b(?:wrong|other|bad)-nonce\b|\bnonce-mismatch\b/i;
 const CHANGE_PCR = /\b(?:change|alter|modify|flip)\b[^.;]{0,30}\bPCR\b/i;
 const CHANGE_BIT = /\b(?:change|alter|modify|flip)\b (?:any|one|a|some) (?:bit|byte)\b/i;
 const STATED_NONCE = /\bnonce\b[^()]{0,80}\(((?:[0-9a-f]{2}){1,64})\)/;

@@ -5,6 +5,7 @@ import type { Findings } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
 import { checkTd } from '../intel/td-policy.ts';
 import type { TcbClaims } from '../intel/tcb.ts';
+import { readPckChain } from '../intel/quote.ts';
 import { verifyTdx } from '../intel/verify.ts';
 import { isNotChecked } from '../policy/common.ts';
 import type { TdPolicy, TdxPolicy } from '../policy/tee.ts';
@@ -24,7 +25,7 @@ export async function appraiseTd({ quote, policy, collateral, now }: TdInput, fi
   const claims = await verifyTdx(
     {
       quote,
-      collateral: collateralFor(policy, collateral),
+      collateral: collateralFor(quote, policy, collateral),
       now,
       ...(policy.kind === 'simulated' ? { root: policy.root } : tcbDemands(policy)),
     },
@@ -49,9 +50,18 @@ function tcbDemands({ collateral }: TdxPolicy): object {
   };
 }
 
-function collateralFor(policy: TdPolicy, documents: readonly string[]): string | undefined | { notChecked: string } {
+function collateralFor(
+  quote: TdxQuote,
+  policy: TdPolicy,
+  documents: readonly string[],
+): string | undefined | { notChecked: string } {
   if (policy.kind === 'simulated') return { notChecked: 'simulated platform: no vendor endorses it' };
-  return isNotChecked(policy.collateral) ? policy.collateral : documents[0];
+  if (isNotChecked(policy.collateral)) return policy.collateral;
+  if (documents.length < 2) return documents[0];
+  // Nothing is believed here: the verifier compares the platforms of what is chosen.
+  const fmspc = toHex(readPckChain(quote).extension.fmspc);
+  const names = new RegExp(`\\\\?"fmspc\\\\?":\\\\?"${fmspc}`, 'i');
+  return documents.find((document) => names.test(document)) ?? documents[0];
 }
 
 type Collateral = Exclude<TdxPolicy['collateral'], { notChecked: string }>;

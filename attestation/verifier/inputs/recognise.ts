@@ -32,7 +32,7 @@ const WRAPPINGS_MAX = 2;
  */
 export function recognise(bytes: Uint8Array, wrappings = 0): Input {
   if (bytes.length === 0) refuse('parse/empty', 'the input is empty');
-  const binary = binaryKind(bytes);
+  const binary = isText(bytes) ? undefined : binaryKind(bytes);
   if (binary !== undefined) return { kind: binary, bytes };
   const text = textOf(bytes);
   if (text === undefined) refuse('parse/unknown-input', `${bytes.length} bytes that are no kind of evidence we know`);
@@ -85,6 +85,11 @@ function binaryKind(bytes: Uint8Array): BinaryKind | undefined {
   return bytes.length > 0x38 && view.getUint32(0, true) <= 16 && view.getUint32(0x34, true) === 1
     ? 'snp-report'
     : undefined;
+}
+
+/** Hexadecimal digits would pass for DER, whose sequences begin like the digit 0. */
+function isText(bytes: Uint8Array): boolean {
+  return bytes.subarray(0, 64).every((byte) => (byte >= 0x20 && byte < 0x7f) || (byte >= 0x09 && byte <= 0x0d));
 }
 
 /** Certificates begin with [0] version, CRLs with the INTEGER version, OCSP responses with an ENUMERATED status. */

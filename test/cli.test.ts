@@ -124,8 +124,8 @@ test('cfn verify lists every check and what was not checked, of evidence made fo
   const { stdout } = await cfn('verify', 'demo/greeter', '--recorded');
   expect(stdout).toContain('that it is fresh is not proven by this');
   expect(stdout).toMatch(/^ {2}SIMULATED: /m);
-  expect(stdout).toMatch(/^ {2}checked: report data$/m);
-  expect(stdout).toMatch(/^ {2}NOT checked: TCB level: /m);
+  expect(stdout).toMatch(/^ {2}checked: binding: report data$/m);
+  expect(stdout).toMatch(/^ {2}NOT checked: collateral: /m);
 });
 
 describe('cfn receipt verify', () => {

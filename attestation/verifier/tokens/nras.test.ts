@@ -60,6 +60,7 @@ describe('recorded answers', () => {
         driverVersion: '550.90.07',
         vbiosVersion: '96.00.9F.00.01',
         warning: null,
+        claims: expect.objectContaining({ 'x-nvidia-gpu-arch-check': true }),
       },
     ]);
     expect(JSON.parse(JSON.stringify(claims))).toEqual(claims);

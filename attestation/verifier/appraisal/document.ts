@@ -75,7 +75,19 @@ export async function appraiseDocument(input: DocumentInput, findings: Findings)
     const least = policy.binding;
     await findings.check('binding: level', () => requireLevel(binding, least));
   }
+  await checkAbsent(policy, findings);
   return { ...tee, gpus, switches, binding, workerKeys, workerKeysBytes };
+}
+
+/** A document has no place for these: a policy that demands one is not met. */
+async function checkAbsent({ tpm, token }: AppraisalPolicy, findings: Findings): Promise<void> {
+  for (const [name, demand] of [
+    ['TPM', tpm],
+    ['NRAS token', token],
+  ] as const) {
+    if ('notRequired' in demand) findings.skip(name, demand.notRequired);
+    else await findings.check(name, () => refuse('collateral/missing', 'an evidence document brings none'));
+  }
 }
 
 function requireKind({ evidence, policy }: DocumentInput): void {

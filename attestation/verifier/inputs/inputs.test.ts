@@ -1,5 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { parse } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
+import { appraisalFixture } from '../../appraisal.fixture.ts';
+import { parsePolicy, type AppraisalPolicy } from '../policy/policy.ts';
 import { fromHex, toHex, utf8 } from '../../../proto/index.ts';
 import { defaultPolicy } from '../../../cli/conformance/policies.ts';
 import { appraiseInputs } from './appraise-inputs.ts';
@@ -219,6 +222,57 @@ describe('TPM evidence', () => {
     const inputs = ['tpm-evidence.json', 'gce-ak.txtar', 'gce-ek-ak-root.pem'].map((name) => read(`tpm/${name}`));
     expect((await appraise(inputs, NOW)).failures).toEqual(['evidence/attestation-key-binding']);
   });
+});
+
+describe('a policy’s demand is not met by evidence of another kind', () => {
+  const NOW = '2026-03-01T00:00:00Z';
+  const production = (name: string): AppraisalPolicy =>
+    parsePolicy(parse(readFileSync(new URL(`../policies/${name}.toml`, folder), 'utf8')));
+  const refusals = async (inputs: readonly Uint8Array[], policy: AppraisalPolicy): Promise<readonly string[]> => {
+    const { accepted, findings } = await appraiseInputs(inputs, { policy, now: new Date(NOW) });
+    expect(accepted).toBe(false);
+    return findings.flatMap((finding) => (finding.outcome === 'failed' ? [finding.reason] : []));
+  };
+
+  test.each(['cpu-only', 'production-tdx-h100', 'production-snp-h100'])('%s: by a TPM quote', async (name) => {
+    for (const file of ['az-snp-evidence-v1.json', 'az-tdx-evidence-v1.json', 'tpm-evidence.json'])
+      expect(await refusals([read(`tpm/${file}`)], production(name))).toContain('policy/tee-kind');
+  });
+
+  test('cpu-only: by a GPU, a token, a RIM, certificates', async () => {
+    const nras = ['nras-prod-h100-20250611.json', 'nras-prod-h100-20250611.jwks.json'].map((name) =>
+      read(`tokens/${name}`),
+    );
+    for (const inputs of [H100, nras, H100.slice(2), SNP.slice(2)])
+      expect(await refusals(inputs, production('cpu-only'))).toContain('policy/tee-kind');
+  });
+
+  test('hardware below a TPM: by a TPM alone', async () => {
+    const tpm = {
+      attestationKey: { selfAsserted: 'a test' },
+      hardware: 'required',
+      secureBoot: unknown,
+      pcrs: unknown,
+    };
+    const policy = parsePolicy({ ...production('cpu-only'), tpm });
+    expect(await refusals([read('tpm/tpm-evidence.json')], policy)).toEqual(['policy/tee-kind', 'collateral/missing']);
+  });
+
+  test('a TPM or a token: by an evidence document', async () => {
+    const { evidence, policy, now, close } = await appraisalFixture();
+    await close();
+    const document = utf8(JSON.stringify(evidence));
+    const tpm = { attestationKey: 'endorsed', hardware: 'required', secureBoot: 'required', pcrs: unknown };
+    const token = { issuer: 'https://nras.attestation.nvidia.com', keys: 'certified' };
+    for (const demand of [{ tpm }, { token }]) {
+      const { findings } = await appraiseInputs([document], { policy: parsePolicy({ ...policy, ...demand }), now });
+      expect(findings.flatMap((finding) => (finding.outcome === 'failed' ? [finding.reason] : []))).toEqual([
+        'collateral/missing',
+      ]);
+    }
+  });
+
+  const unknown = { notChecked: 'a test' };
 });
 
 test('an evidence document stands alone', async () => {

@@ -1,6 +1,7 @@
 import { refuse } from '../../evidence/reasons.ts';
 import { parseSnpReport } from '../../evidence/snp.ts';
 import { parseTdxQuote, type TdxQuote } from '../../evidence/tdx.ts';
+import type { TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { SnpClaims } from '../amd/claims.ts';
 import { appraiseSnp } from '../appraisal/snp.ts';
@@ -30,8 +31,14 @@ export async function appraiseTees(part: Part): Promise<AppraisedTee[]> {
     return [];
   }
   const wanted = tee.kind === 'snp' ? snpReports : tdxQuotes;
-  // Of an Azure machine the report comes inside the TPM evidence, which asks for it.
-  const insideTpm = gathered.tpm.length > 0 && count === 0;
+  // Of an Azure machine the report comes inside the TPM evidence, whose appraisal then demands it.
+  const { tpm } = policy;
+  const insideTpm =
+    count === 0 &&
+    !('notRequired' in tpm) &&
+    tpm.hardware === 'required' &&
+    gathered.tpm.length > 0 &&
+    gathered.tpm.every((evidence) => bringsHardware(evidence, gathered));
   if (!insideTpm)
     await findings.check('TEE kind', () => {
       if (wanted.length === 0 || wanted.length !== count)
@@ -43,6 +50,11 @@ export async function appraiseTees(part: Part): Promise<AppraisedTee[]> {
   const appraised: AppraisedTee[] = [];
   for (const bytes of wanted) appraised.push(await appraiseTee(bytes, part));
   return appraised;
+}
+
+/** Whether a hardware report is below TPM evidence: in it, or in a paravisor's report beside it. */
+export function bringsHardware({ kind }: TpmEvidence, { hcl }: Gathered): boolean {
+  return kind === 'azure-snp' || kind === 'azure-tdx' || (kind === 'tpm-quote' && hcl.length > 0);
 }
 
 /** Appraises one report under the policy, which must be of its kind. */

@@ -11,7 +11,7 @@ import type { Findings } from '../findings.ts';
 import { verifyTdx } from '../intel/verify.ts';
 import type { AzureHardware } from '../tpm/azure.ts';
 import type { Part } from './appraise-inputs.ts';
-import { appraiseTee, certificatesOf } from './tees.ts';
+import { appraiseTee, bringsHardware, certificatesOf } from './tees.ts';
 
 export interface AppraisedTpm {
   readonly claims: TpmClaims;
@@ -30,6 +30,10 @@ export async function appraiseTpms(part: Part): Promise<AppraisedTpm[]> {
     await findings.check('TPM', () => refuse('collateral/missing', 'there is no TPM quote with its registers'));
   const appraised: AppraisedTpm[] = [];
   for (const evidence of gathered.tpm) {
+    if (tpm.hardware === 'required' && !bringsHardware(evidence, gathered))
+      await findings.check('hardware', () =>
+        refuse('collateral/missing', "the policy demands the hardware's report below the TPM, and there is none"),
+      );
     const claims = await appraiseTpm(
       {
         evidence,

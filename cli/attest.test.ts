@@ -176,7 +176,7 @@ describe('cfn conformance', () => {
     tcbStatus: 'UpToDate',
     advisoryIDs: [],
   };
-  async function folder(...cases: object[]): Promise<string> {
+  async function folder(...cases: unknown[]): Promise<string> {
     const path = join(cwd, 'cases');
     await mkdir(join(path, 'sub'), { recursive: true });
     await writeFile(join(path, 'quote.bin'), await readFile(QUOTE));
@@ -222,8 +222,10 @@ describe('cfn conformance', () => {
     expect((await cfn('conformance', path)).stdout).toBe('2 passed, 0 failed\n');
   });
 
-  test('a folder without cases, or with broken ones, ends with 2', async () => {
+  test('a folder without cases ends with 2, and a broken case does not hide the others', async () => {
     expect(await cfn('conformance', join(cwd, 'nowhere'))).toMatchObject({ code: 2 });
-    expect(await cfn('conformance', await folder({ id: 'x' }))).toMatchObject({ code: 2 });
+    const { code, stdout } = await cfn('conformance', await folder({ id: 'x' }, subject, 7));
+    expect(stdout).toMatch(/^x: not a case: inputs: .*\ncase 2: not a case: .*\n1 passed, 2 failed\n$/);
+    expect(code).toBe(4);
   });
 });

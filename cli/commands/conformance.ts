@@ -18,7 +18,10 @@ async function conformance(folder: string, cli: Cli): Promise<void> {
   const directory = resolve(cli.context.cwd, folder);
   const cases = await readCases(directory);
   const results = [];
-  for (const subject of cases) results.push({ id: subject.id, ...(await runCase(directory, subject)) });
+  for (const read of cases) {
+    if ('subject' in read) results.push({ id: read.subject.id, ...(await runCase(directory, read.subject)) });
+    else results.push({ id: read.id, differences: [read.problem] });
+  }
   const differing = results.filter(({ differences }) => differences.length > 0);
   const failed = differing.length;
   cli.output.result({ passed: results.length - failed, failed, cases: results }, [

@@ -13,7 +13,8 @@ export const caseSchema = z.object({
   id: z.string().min(1).max(200),
   /** Paths below the folder; `dir/*` takes every file of a folder, in order of name. */
   inputs: z.array(z.string().min(1).max(1000)).min(1).max(256),
-  now: z.iso.datetime({ offset: true }),
+  /** RFC 3339; a date alone is its beginning in UTC. */
+  now: z.union([z.iso.datetime({ offset: true }), z.iso.date()]),
   /** `reject-by-default`: genuine, refused by the default policy, and accepted by one that allows what it is. */
   expect: z.enum(['accept', 'reject', 'reject-by-default']),
   reason: z.string().nullish(),
@@ -35,8 +36,11 @@ export interface InputFile {
 /** Largest file taken as an input, in bytes: an event log has 256 KiB, and everything else is smaller. */
 const INPUT_BYTES_MAX = 16 * 1024 * 1024;
 
-/** @throws {CfnError} `CFN_INPUT_INVALID` when the folder has no `cases.json` of this form */
-export async function readCases(folder: string): Promise<Case[]> {
+/** A case, or what is wrong with it: one that is broken must not hide the others. */
+export type ReadCase = { readonly subject: Case } | { readonly id: string; readonly problem: string };
+
+/** @throws {CfnError} `CFN_INPUT_INVALID` when the folder has no `cases.json` that is a list */
+export async function readCases(folder: string): Promise<ReadCase[]> {
   const file = join(folder, 'cases.json');
   let json: unknown;
   try {
@@ -44,10 +48,16 @@ export async function readCases(folder: string): Promise<Case[]> {
   } catch (cause) {
     throw new CfnError('CFN_INPUT_INVALID', `${file} is not readable as JSON`, { cause });
   }
-  const parsed = z.array(caseSchema).safeParse(json);
-  if (parsed.success) return parsed.data;
+  if (!Array.isArray(json)) throw new CfnError('CFN_INPUT_INVALID', `${file} is no list of cases`);
+  return json.map(readCase);
+}
+
+function readCase(value: unknown, index: number): ReadCase {
+  const parsed = caseSchema.safeParse(value);
+  if (parsed.success) return { subject: parsed.data };
+  const id = z.object({ id: z.string() }).safeParse(value).data?.id ?? `case ${index}`;
   const [issue] = parsed.error.issues;
-  throw new CfnError('CFN_INPUT_INVALID', `${file}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`);
+  return { id, problem: `not a case: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
 }
 
 /** @throws {CfnError} `CFN_INPUT_INVALID` for a file that is not there, too large, or outside of the folder */

@@ -120,6 +120,12 @@ describe('what a policy for workers cannot leave out', () => {
     cannot(without(snp, ['tee', 'measurement'], reason));
   });
   test('that debugging is off', () => cannot(without(snp, ['tee', 'guestPolicy', 'debug'], reason)));
+  test('nor demand what its evidence has no place for', () => {
+    cannot(
+      without(tdx, ['tpm'], { attestationKey: 'endorsed', hardware: 'required', secureBoot: 'required', pcrs: {} }),
+    );
+    cannot(without(tdx, ['token'], { issuer: 'https://nras.attestation.nvidia.com', keys: 'certified' }));
+  });
   test('the binding of its GPUs', () => {
     cannot(without(tdx, ['binding'], 'same-nonce'));
     cannot(without(tdx, ['binding'], { notRequired: 'a test' }));

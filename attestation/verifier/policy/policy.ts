@@ -56,12 +56,14 @@ export function parseWorkerPolicy(value: unknown): AppraisalPolicy {
  *
  * @throws {CfnError} `CFN_POLICY_INVALID`
  */
-export function requireWorkerPolicy({ tee, gpu, binding }: AppraisalPolicy): void {
+export function requireWorkerPolicy({ tee, gpu, binding, tpm, token }: AppraisalPolicy): void {
   if (tee.kind === 'none') throw invalid('tee.kind: a worker has a TEE');
   if (tee.kind === 'snp' && tee.guestPolicy.debug !== 'forbidden')
     throw invalid('tee.guestPolicy.debug: a worker does not run with debugging');
   if (isNotChecked(tee.kind === 'snp' ? tee.measurement : tee.mrtd))
     throw invalid(`tee.${tee.kind === 'snp' ? 'measurement' : 'mrtd'}: what a worker runs is always checked`);
+  if (!('notRequired' in tpm)) throw invalid("tpm: a worker's evidence brings no TPM quote");
+  if (!('notRequired' in token)) throw invalid("token: a worker's evidence brings no token");
   if (!('notRequired' in gpu) && binding !== 'one-report')
     throw invalid('binding: a worker binds its GPUs in one report');
 }

@@ -1,5 +1,6 @@
 import { fromUtf8, parseEvidence, type Evidence } from '../../../proto/index.ts';
 import { parseHclReport, type HclReport } from '../../evidence/azure-hcl.ts';
+import { parseCcelTable } from '../../evidence/ccel-table.ts';
 import { parseCrl, type Crl } from '../../evidence/crl.ts';
 import { parseEventLog, type EventLog } from '../../evidence/event-log.ts';
 import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
@@ -99,7 +100,8 @@ function add(input: Input, to: Gathered): void {
     case 'event-log':
       return void to.eventLogs.push(parseEventLog(input.bytes));
     case 'event-log-table':
-      return; // Says where the log lies in memory, which is nothing to verify.
+      // Says where the log lies in memory, which is nothing to verify.
+      return void parseCcelTable(input.bytes);
     case 'tpm-quote':
       return refuse('parse/unknown-input', 'a TPM quote without its signature and registers');
     case 'pem': {

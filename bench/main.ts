@@ -11,6 +11,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   trivial: async () => (await import('./trivial.ts')).trivial(),
   pool: async () => (await import('./pool.ts')).pool(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
+  attestation: async () => (await import('./attestation.ts')).attestation(),
 };
 
 const { values, positionals } = parseArgs({

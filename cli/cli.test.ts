@@ -14,7 +14,20 @@ afterAll(() => rm(cwd, { recursive: true }));
 test('says what there is', async () => {
   const { code, stdout, stderr } = await runCfn(['--help'], { cwd });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  for (const verb of ['init', 'dev', 'deploy', 'invoke', 'model', 'verify', 'receipt', 'gateway', 'kms', 'worker']) {
+  for (const verb of [
+    'init',
+    'dev',
+    'deploy',
+    'invoke',
+    'model',
+    'verify',
+    'receipt',
+    'attest',
+    'conformance',
+    'gateway',
+    'kms',
+    'worker',
+  ]) {
     expect(stdout).toMatch(new RegExp(`^  ${verb} `, 'm'));
   }
   expect((await runCfn(['model', 'push', '--help'], { cwd })).stdout).toContain('--json');

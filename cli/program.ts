@@ -23,6 +23,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   model: { summary: 'Push models encrypted, and grant their use', load: () => import('./commands/model.ts') },
   verify: { summary: 'Verify the evidence of the workers of a function', load: () => import('./commands/verify.ts') },
   receipt: { summary: 'Verify a receipt: where did my data go?', load: () => import('./commands/receipt.ts') },
+  attest: {
+    summary: 'Verify evidence in files, or collect it on this machine',
+    load: () => import('./commands/attest.ts'),
+  },
+  conformance: {
+    summary: 'Run recorded cases of evidence through the verifier',
+    load: () => import('./commands/conformance.ts'),
+  },
   gateway: { summary: 'Serve the gateway', load: () => import('./commands/gateway.ts') },
   kms: { summary: 'Serve a key management service', load: () => import('./commands/kms.ts') },
   worker: { summary: 'Serve a worker, inside a TDX or SEV-SNP VM', load: () => import('./commands/worker.ts') },

@@ -3,16 +3,20 @@ import type { AttestationResult } from './policy.ts';
 type Claims = AttestationResult['claims'];
 
 /** What an appraisal means, for people. SIMULATED is said first and in capitals, as it then proves nothing about hardware. */
-export function trustLines({ tee, simulated, workerId, claims, checks, skipped }: AttestationResult): string[] {
+export function trustLines({ tee, simulated, workerId, claims, binding, findings }: AttestationResult): string[] {
   return [
     `worker ${workerId}`,
     simulated
       ? '  SIMULATED: a root made on one machine vouches for it, no hardware does. Whoever runs that machine can read everything.'
       : `  ${tee.toUpperCase()}: hardware vouches for it`,
-    `  measurement ${claims.mrtd}`,
+    `  measurement ${claims.tdx?.mrtd ?? claims.snp?.measurement ?? ''}`,
+    ...(claims.tdx?.tcb == null ? [] : [`  TCB ${claims.tdx.tcb.status}`]),
     ...claims.gpus.map((gpu) => `  GPU ${describeGpu(gpu)}`),
-    ...checks.map(({ name }) => `  checked: ${name}`),
-    ...skipped.map(({ name, reason }) => `  NOT checked: ${name}: ${reason}`),
+    ...(claims.gpus.length === 0 ? [] : [`  CPU and GPU bound by ${binding}`]),
+    ...findings.flatMap((finding) => (finding.outcome === 'passed' ? [`  checked: ${finding.check}`] : [])),
+    ...findings.flatMap((finding) =>
+      finding.outcome === 'skipped' ? [`  NOT checked: ${finding.check}: ${finding.detail}`] : [],
+    ),
   ];
 }
 
@@ -24,8 +28,8 @@ export function trustJson({
   evidenceDigest,
   workerKeys,
   claims,
-  checks,
-  skipped,
+  binding,
+  findings,
 }: AttestationResult): object {
   return {
     workerId,
@@ -34,13 +38,11 @@ export function trustJson({
     evidence: evidenceDigest,
     keysNotAfter: workerKeys.notAfter,
     claims,
-    checks,
-    skipped,
+    binding,
+    findings,
   };
 }
 
-function describeGpu({ arch, device, driverVersion, vbiosVersion }: Claims['gpus'][number]): string {
-  return [arch, device, driverVersion && `driver ${driverVersion}`, vbiosVersion && `VBIOS ${vbiosVersion}`]
-    .filter(Boolean)
-    .join(', ');
+function describeGpu({ family, device, driver, vbios }: Claims['gpus'][number]): string {
+  return [family, device, driver && `driver ${driver}`, vbios && `VBIOS ${vbios}`].filter(Boolean).join(', ');
 }

@@ -11,6 +11,7 @@ import {
   utf8,
   type Evidence,
   type FunctionManifest,
+  NO_ENDORSEMENTS,
 } from '../proto/index.ts';
 import type { AppraisalPolicy, AttestationResult } from '../attestation/verifier/index.ts';
 import { appraiseDocument, fetchAttestation, type AttestationDocument } from './index.ts';
@@ -58,6 +59,7 @@ const worker = (digit: string, quote = 'ok00'): AttestationDocument['workers'][n
     workerKeys: digit,
     quote,
     gpus: [],
+    endorsements: NO_ENDORSEMENTS,
   },
   leaseEndsAt: '2030-01-01T00:00:00Z',
 });

@@ -15,6 +15,7 @@ import {
   type DecodedRequest,
   type ErrorCode,
   type Evidence,
+  NO_ENDORSEMENTS,
 } from '../proto/index.ts';
 import type { AppraisalPolicy } from '../attestation/verifier/index.ts';
 import { confidentialFetch, type AttestationDocument, type ConfidentialFetchOptions } from './index.ts';
@@ -83,6 +84,7 @@ beforeEach(async () => {
             workerKeys: toBase64url(encodeWorkerKeys(keys)),
             quote: 'AA',
             gpus: [],
+            endorsements: NO_ENDORSEMENTS,
           },
           leaseEndsAt: new Date(gateway.now.getTime() + gateway.leaseMs).toISOString(),
         },

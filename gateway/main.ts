@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { parsePolicy } from '../attestation/verifier/index.ts';
+import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
 import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
+import { readPolicyFile } from '../proto/node.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
 
@@ -25,12 +25,12 @@ async function main(): Promise<void> {
   });
   const { state, policy } = values;
   if (state === undefined || policy === undefined)
-    throw new CfnError('CFN_USAGE', 'expected --state DIR and --policy FILE.json');
+    throw new CfnError('CFN_USAGE', 'expected --state DIR and --policy FILE');
   const gateway = await startGateway({
     stateFolder: state,
     listen: values.listen,
     admin: values.admin,
-    policy: parsePolicy(await readPolicy(policy)),
+    policy: parseWorkerPolicy(await readPolicyFile(policy)),
     workers: values.worker,
     leaseMs: ADMISSION_LEASE_MS,
     now,
@@ -47,14 +47,6 @@ async function main(): Promise<void> {
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   process.stdout.write(`${JSON.stringify({ ready: true, url: gateway.url, admin: gateway.adminUrl })}\n`);
-}
-
-async function readPolicy(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    throw new CfnError('CFN_POLICY_INVALID', `${path} cannot be read as JSON`, { cause });
-  }
 }
 
 main().catch((cause: unknown) => {

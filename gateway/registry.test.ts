@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { NO_ENDORSEMENTS } from '../proto/index.ts';
 import { memoryRegistry, type AdmittedWorker } from './registry.ts';
 
 const at = (seconds: number): Date => new Date(seconds * 1000);
@@ -14,7 +15,15 @@ const worker = (workerId: string, address: string, leaseEndsAt: Date): AdmittedW
     receipt: { publicKey: 'A'.repeat(43) },
     notAfter: '2030-01-01T00:00:00Z',
   },
-  evidence: { format: 'cfn/evidence/v1', tee: 'simulated', nonce: 'AA', workerKeys: 'AA', quote: 'AA', gpus: [] },
+  evidence: {
+    format: 'cfn/evidence/v1',
+    tee: 'simulated',
+    nonce: 'AA',
+    workerKeys: 'AA',
+    quote: 'AA',
+    gpus: [],
+    endorsements: NO_ENDORSEMENTS,
+  },
   evidenceDigest: '0'.repeat(64),
   nonce: '00',
   admittedAt: at(0),

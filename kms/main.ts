@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { serve } from '@hono/node-server';
-import { appraise, parsePolicy, policyDigest, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { appraise, parseWorkerPolicy, policyDigest } from '../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
+import { readPolicyFile } from '../proto/node.ts';
 import { createKms } from './app.ts';
 import { openChallenges } from './challenges.ts';
 import { openKeyring } from './keyring.ts';
@@ -15,7 +16,7 @@ import { openSealingKey } from './sealing-key.ts';
 import { sqliteStore } from './sqlite-store.ts';
 import { openAdminToken } from './tokens.ts';
 
-// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE.json
+// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE
 
 const now = (): Date => new Date();
 const log = (entry: object): void =>
@@ -31,7 +32,7 @@ try {
 
 async function start(argv: readonly string[]): Promise<void> {
   const { state, listen, policyFile } = parseFlags(argv);
-  const policy = readPolicy(policyFile);
+  const policy = parseWorkerPolicy(await readPolicyFile(policyFile));
   process.umask(0o077); // SQLite's files, too, are nobody else's to read
   makeFolder(state);
   const keyringFile = join(state, 'keyring.sqlite');
@@ -99,16 +100,6 @@ function parseFlags(argv: readonly string[]): Flags {
   if (host === '' || Number(port) > 65_535)
     throw new CfnError('CFN_USAGE', `--listen is ${listen}, expected HOST:PORT`);
   return { state, listen: { host, port: Number(port) }, policyFile: policy };
-}
-
-function readPolicy(path: string): AppraisalPolicy {
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (cause) {
-    throw new CfnError('CFN_POLICY_INVALID', `cannot read the policy ${path}`, { cause });
-  }
-  return parsePolicy(json);
 }
 
 function makeFolder(path: string): void {

@@ -121,10 +121,21 @@ export const ERRORS = {
     remedy: 'Check the KMS URL and that it runs; retry with backoff.',
   },
   CFN_BLOB_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the blob store; retry with backoff.' },
+  CFN_VENDOR_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy:
+      "Retry with backoff; a vendor's service (Intel, AMD, NVIDIA) did not answer. Recorded endorsements need none.",
+  },
   CFN_QUOTE_UNAVAILABLE: {
     fault: 'system',
     status: 503,
     remedy: 'The quoting service did not answer; retry with backoff, and check it on the host.',
+  },
+  CFN_GPU_UNAVAILABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'NVML or a GPU did not answer; check the driver with `nvidia-smi conf-compute -q`, and retry with backoff.',
   },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
@@ -159,6 +170,23 @@ export const ERRORS = {
     status: 403,
     remedy: 'A certificate of the chain is broken, of the wrong role, or not valid now.',
   },
+  CFN_REVOCATION_UNKNOWN: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'Revocation data is missing, stale or not authentic; get fresh CRLs or OCSP answers.',
+  },
+  CFN_ENDORSEMENT_INVALID: {
+    fault: 'trust',
+    status: 403,
+    remedy: "The vendor's collateral is missing, out of date, not authentic or of another platform; fetch it again.",
+  },
+  CFN_TCB_REFUSED: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      'The platform runs firmware that the policy does not accept; update it, or accept its status in the policy.',
+  },
+  CFN_TOKEN_REFUSED: { fault: 'trust', status: 403, remedy: 'The attestation token does not verify; see the message.' },
   CFN_QUOTE_SIGNATURE: { fault: 'trust', status: 403, remedy: 'The quote was altered or signed by another key.' },
   CFN_QE_BINDING: {
     fault: 'trust',
@@ -229,6 +257,12 @@ export const ERRORS = {
     fault: 'trust',
     status: 500,
     remedy: 'The keyring does not open under the root key; restore both from the same backup.',
+  },
+  CFN_GPU_NOT_CONFIDENTIAL: {
+    fault: 'trust',
+    status: 503,
+    remedy:
+      'The GPUs of this VM are not all in production confidential-computing mode, or cannot all be attested; see the message.',
   },
   CFN_TEE_ABSENT: {
     fault: 'trust',

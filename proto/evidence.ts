@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { fromBase64url, fromUtf8, utf8 } from './bytes.ts';
+import { endorsementsSchema } from './endorsements.ts';
 import { CfnError } from './errors.ts';
 import { frame, sha256, sha256Hex, sha512 } from './hash.ts';
 import { EVIDENCE_BYTES_MAX } from './limits.ts';
@@ -24,6 +25,8 @@ export const evidenceSchema = z.strictObject({
       }),
     )
     .max(16),
+  /** Bound by nothing, and no part of the digest. */
+  endorsements: endorsementsSchema,
 });
 export type Evidence = z.infer<typeof evidenceSchema>;
 
@@ -85,6 +88,9 @@ export const workerKeysSchema = z.strictObject({
   notAfter: z.iso.datetime(),
 });
 export type WorkerKeys = z.infer<typeof workerKeysSchema>;
+
+/** Takes the place of a worker keys document in evidence that is for no worker. Nobody admits a worker with it: it does not parse as one. */
+export const NO_WORKER_KEYS: Uint8Array = utf8('{"format":"cfn/no-worker-keys/v1"}');
 
 export function encodeWorkerKeys(keys: WorkerKeys): Uint8Array<ArrayBuffer> {
   return utf8(JSON.stringify(workerKeysSchema.parse(keys)));

@@ -1,3 +1,4 @@
+export * from './endorsements.ts';
 export * from './errors.ts';
 export * from './bytes.ts';
 export * from './hash.ts';

@@ -15,8 +15,8 @@ export const OHTTP_CHUNK_BYTES_MAX = 64 * KiB;
 export const BUNDLE_BYTES_MAX = 10 * MiB;
 /** Largest signed manifest or model package manifest, in bytes. */
 export const MANIFEST_BYTES_MAX = 1 * MiB;
-/** Largest evidence document, in bytes: a quote is at most 32 KiB, a GPU report and chain about 16 KiB each. */
-export const EVIDENCE_BYTES_MAX = 1 * MiB;
+/** Largest evidence document, in bytes: a quote is at most 32 KiB, a GPU report and chain about 20 KiB each, endorsements 300 KiB. */
+export const EVIDENCE_BYTES_MAX = 2 * MiB;
 /** Largest encrypted file of a model package, in bytes (64 GiB is the limit of GCM per message; segments are far below). */
 export const MODEL_FILE_BYTES_MAX = 64 * 1024 * MiB;
 /** Bytes of plaintext in one segment of an encrypted model file. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 
 /** The sub-door of what is for Node only; `index.ts` stays free of `node:` so that it runs in a browser. */
 export { nodeSuite } from './hpke-node.ts';
+export { readPolicyFile } from './policy-file.ts';
 
 /** An incremental SHA-256, for `sealRequest`: without it, sealed bytes are kept until the end to be hashed. */
 export function nodeHasher(): { update(bytes: Uint8Array): void; digest(): string } {

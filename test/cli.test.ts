@@ -98,7 +98,9 @@ describe('what does not hold under the policy ends with 4', () => {
 
   test('a measurement that is no reference value', async () => {
     const all = { code: 4, stdout: '', error: 'CFN_MEASUREMENT_UNKNOWN' };
-    expect(await refusals((policy) => ({ ...policy, mrtd: ['0'.repeat(96)] }))).toEqual([all, all, all]);
+    expect(
+      await refusals((policy) => ({ ...policy, tee: { ...(policy['tee'] as object), mrtd: ['0'.repeat(96)] } })),
+    ).toEqual([all, all, all]);
   });
 
   test('a root that the policy does not name', async () => {
@@ -110,19 +112,20 @@ describe('what does not hold under the policy ends with 4', () => {
 
 test('cfn verify lists every check and what was not checked, of evidence made for our nonce', async () => {
   const { workers, ...rest } = (await json('verify', 'demo/greeter')) as {
-    workers: { checks: { name: string }[]; skipped: object[] }[];
+    workers: { findings: { check: string; outcome: string; detail?: string }[] }[];
   };
   expect(rest).toMatchObject({ function: 'demo/greeter', fresh: true, simulated: true, refused: [] });
-  expect(workers[0]?.checks.map(({ name }) => name)).toEqual(
-    expect.arrayContaining(['nonce', 'report data', 'quote signature', 'MRTD']),
-  );
-  expect(workers[0]?.skipped).toContainEqual({ name: 'TCB level', reason: expect.any(String) });
+  const of = (outcome: string): string[] =>
+    (workers[0]?.findings ?? []).filter((finding) => finding.outcome === outcome).map(({ check }) => check);
+  expect(of('passed')).toEqual(expect.arrayContaining(['nonce', 'binding: report data', 'quote: signature', 'MRTD']));
+  expect(of('skipped')).toContain('collateral');
+  expect(of('failed')).toEqual([]);
 
   const { stdout } = await cfn('verify', 'demo/greeter', '--recorded');
   expect(stdout).toContain('that it is fresh is not proven by this');
   expect(stdout).toMatch(/^ {2}SIMULATED: /m);
-  expect(stdout).toMatch(/^ {2}checked: report data$/m);
-  expect(stdout).toMatch(/^ {2}NOT checked: TCB level: /m);
+  expect(stdout).toMatch(/^ {2}checked: binding: report data$/m);
+  expect(stdout).toMatch(/^ {2}NOT checked: collateral: /m);
 });
 
 describe('cfn receipt verify', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { exportJWK, generateKeyPair } from 'jose';
 import { httpBlobStore, sealModel } from '../artifacts/index.ts';
-import { parsePolicy, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { parseWorkerPolicy, type AppraisalPolicy } from '../attestation/verifier/index.ts';
 import { startLocal, type LocalSystem } from '../deploy/index.ts';
 import {
   dataKeyInfo,
@@ -65,7 +65,7 @@ export async function startTestSystem(): Promise<TestSystem> {
     local,
     stateDir,
     logs,
-    policy: parsePolicy(JSON.parse(readFileSync(config.policy, 'utf8'))),
+    policy: parseWorkerPolicy(JSON.parse(readFileSync(config.policy, 'utf8'))),
     control,
     kms,
     async deploy(name, source, change = {}) {

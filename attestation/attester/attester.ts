@@ -1,4 +1,4 @@
-import type { Evidence } from '../../proto/index.ts';
+import type { Endorsements, Evidence } from '../../proto/index.ts';
 
 /** Makes evidence, inside the TEE. */
 export interface Attester {
@@ -7,10 +7,20 @@ export interface Attester {
    * Evidence that binds a nonce (32 bytes) and the worker keys document (exact bytes). GPU evidence is collected first, with a
    * nonce derived from both, so that the quote covers it.
    *
-   * @throws {CfnError} `CFN_QUOTE_UNAVAILABLE` when the platform does not answer now; `CFN_TEE_ABSENT` when there is none.
+   * @throws {CfnError} `CFN_QUOTE_UNAVAILABLE`, `CFN_GPU_UNAVAILABLE` or `CFN_BUSY` when the platform does not answer now;
+   *   `CFN_TEE_ABSENT` when there is none; `CFN_GPU_NOT_CONFIDENTIAL` when a GPU is not in the state that it must be in.
    */
   collect(nonce: Uint8Array, workerKeys: Uint8Array): Promise<Evidence>;
 }
 
 /** Asks every GPU for a report over the 32-byte nonce; a worker without GPU returns `[]`. */
 export type CollectGpus = (gpuNonce: Uint8Array) => Promise<Evidence['gpus']>;
+
+/** A quote, and the endorsements that the platform hands over with it (SNP: the host's certificate table). */
+export interface Quoted {
+  readonly quote: Uint8Array;
+  readonly endorsements: Endorsements;
+}
+
+/** Endorsements that the operator supplies, for any evidence of this worker. They need no trust: verifiers check each. */
+export type SuppliedEndorsements = () => Promise<Endorsements>;

@@ -1,140 +1,132 @@
-import { constants } from 'node:fs';
-import { mkdir, open, readFile, rmdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as sleepMs } from 'node:timers/promises';
 import { CfnError } from '../../proto/index.ts';
+import { Refusal, refuse } from '../evidence/reasons.ts';
+import { errorCode, kernelFiles, type KernelFiles } from './files.ts';
+import { oneAtATime } from './one-at-a-time.ts';
+import { readProvider, requestReport, type TsmProvider, type TsmReport, type TsmRequest } from './tsm-entry.ts';
+import { leftoverEntries, newEntryName } from './tsm-leftovers.ts';
 
 /** Where Linux offers quotes (kernel documentation, `ABI/testing/configfs-tsm-report`). */
 const TSM_REPORT_DIRECTORY = '/sys/kernel/config/tsm/report';
-/** Tries while the platform is busy; quotes are serialised per guest, about 40 ms each. */
+/** Tries while the platform is busy, or others write into our entry. */
 const ATTEMPTS = 4;
 const BACKOFF_MS = 50;
-/** A quote takes up to a second on a stock kernel; a quoting daemon that is gone never answers. */
+/** From the call to the quote. One takes 40 ms, and a second on a stock kernel; the TDX driver itself gives up after 30 s. */
 const QUOTE_TIMEOUT_MS = 10_000;
-
-/** The file operations that a report takes; tests put a fake tree behind them. */
-export interface TsmFiles {
-  exists(directory: string): Promise<boolean>;
-  make(entry: string): Promise<void>;
-  /** Exactly one `write`: the kernel takes each write as one request. */
-  write(file: string, bytes: Uint8Array): Promise<void>;
-  read(file: string): Promise<Uint8Array>;
-  remove(entry: string): Promise<void>;
-}
+/** Callers behind the one whose quote is being made; more could not be served in time. */
+const WAITING_MAX = 16;
 
 export interface TsmOptions {
   readonly directory: string;
-  readonly files: TsmFiles;
+  readonly files: KernelFiles;
   readonly sleep: (ms: number) => Promise<void>;
   readonly timeoutMs: number;
-  /** Name of a fresh entry. */
-  readonly entryName: () => string;
+  readonly waitingMax: number;
+  /** Whether a process of this number runs now; entries of those that do not are leftovers. */
+  readonly isRunning: (pid: number) => boolean;
 }
 
-export const tsmDefaults: TsmOptions = {
+const defaults: TsmOptions = {
   directory: TSM_REPORT_DIRECTORY,
-  files: {
-    exists: async (directory) => (await stat(directory).catch(() => undefined))?.isDirectory() ?? false,
-    make: (entry) => mkdir(entry),
-    write: writeOnce,
-    read: (file) => readFile(file),
-    remove: (entry) => rmdir(entry),
-  },
+  files: kernelFiles,
   sleep: (ms) => sleepMs(ms),
   timeoutMs: QUOTE_TIMEOUT_MS,
-  entryName: () => `cfn-${crypto.randomUUID()}`,
+  waitingMax: WAITING_MAX,
+  isRunning: (pid) => {
+    try {
+      return process.kill(pid, 0);
+    } catch (error) {
+      return errorCode(error) !== 'ESRCH';
+    }
+  },
 };
 
-/**
- * One quote over 64 bytes of report data, from the provider named.
- *
- * @throws {CfnError} `CFN_TEE_ABSENT` without configfs-tsm or with another provider; `CFN_QUOTE_UNAVAILABLE` when the platform is
- *   busy for long, does not answer, or answers with nothing.
- */
-export async function readTsmReport(
-  reportData: Uint8Array,
-  provider: string,
-  options: TsmOptions,
-): Promise<Uint8Array> {
-  if (reportData.length !== 64)
-    throw new CfnError('CFN_INPUT_INVALID', `report data has ${reportData.length} bytes, expected 64`);
-  const { directory, files, sleep } = options;
-  if (!(await files.exists(directory))) throw new CfnError('CFN_TEE_ABSENT', `there is no ${directory}`);
-  for (let attempt = 1; ; attempt++) {
+/** The quoting interface of this VM. All requests of a process go through one, because the platform answers one at a time. */
+export interface TsmReporter {
+  /** @throws {Refusal} `collect/no-tee` */
+  provider(): Promise<TsmProvider>;
+  /**
+   * @throws {Refusal} `collect/no-tee`, `collect/wrong-tee`; `collect/busy`, `collect/contended`, `collect/timeout`,
+   *   `collect/queue-full` (try again later); `collect/quote-empty`, `collect/quote-too-large`, `collect/quote-failed`;
+   *   `collect/privilege-level`
+   */
+  report(request: TsmRequest): Promise<TsmReport>;
+  /** Removes entries that a crashed process left behind: a little kernel memory each. Returns how many. */
+  removeLeftovers(): Promise<number>;
+}
+
+export function tsmReporter(overrides: Partial<TsmOptions> = {}): TsmReporter {
+  const options: TsmOptions = { ...defaults, ...overrides };
+  const { directory, files, timeoutMs, waitingMax } = options;
+  const inTurn = oneAtATime({ waitingMax, timeoutMs, what: 'quote', timeoutReason: 'collect/timeout' });
+  const withEntry = <T>(work: (entry: string) => Promise<T>): Promise<T> =>
+    inTurn((signal) => retried(options, signal, () => inEntry(options, work)));
+  return {
+    provider: () => withEntry((entry) => readProvider(entry, files)),
+    async report(request) {
+      if (request.reportData.length !== 64)
+        throw new CfnError('CFN_INPUT_INVALID', `report data has ${request.reportData.length} bytes, expected 64`);
+      return withEntry((entry) => requestReport(entry, request, files));
+    },
+    async removeLeftovers() {
+      const entries = await leftoverEntries(directory, options);
+      const removed = await Promise.allSettled(entries.map((entry) => files.remove(entry)));
+      return removed.filter(({ status }) => status === 'fulfilled').length;
+    },
+  };
+}
+
+/** A fresh entry for one request; it is removed however the request ends. */
+async function inEntry<T>({ directory, files }: TsmOptions, work: (entry: string) => Promise<T>): Promise<T> {
+  const entry = `${directory}/${newEntryName()}`;
+  await files.make(entry);
+  try {
+    return await work(entry);
+  } finally {
+    await files.remove(entry).catch(() => undefined); // a leftover must not hide what happened
+  }
+}
+
+async function retried<T>(options: TsmOptions, signal: AbortSignal, attempt: () => Promise<T>): Promise<T> {
+  for (let attempts = 1; ; attempts++) {
     try {
-      return await withTimeout(requestReport(reportData, provider, options), options.timeoutMs);
+      return await attempt();
     } catch (cause) {
-      if (cause instanceof CfnError) throw cause;
-      if (!isTransient(cause) || attempt === ATTEMPTS) {
-        throw new CfnError(
-          'CFN_QUOTE_UNAVAILABLE',
-          `no quote after ${attempt} attempts (${errorCode(cause) ?? 'unknown error'})`,
-          { cause },
-        );
-      }
-      await sleep(BACKOFF_MS * attempt);
+      const refusal = asRefusal(cause, options.directory);
+      const again = refusal.reason === 'collect/busy' || refusal.reason === 'collect/contended';
+      if (!again || attempts === ATTEMPTS || signal.aborted) throw refusal;
+      await options.sleep(BACKOFF_MS * attempts);
     }
   }
 }
 
-async function requestReport(
-  reportData: Uint8Array,
-  provider: string,
-  { directory, files, entryName }: TsmOptions,
-): Promise<Uint8Array> {
-  const entry = join(directory, entryName());
-  await files.make(entry);
-  try {
-    const offered = text(await files.read(join(entry, 'provider')));
-    if (offered !== provider)
-      throw new CfnError('CFN_TEE_ABSENT', `the platform offers ${offered}, expected ${provider}`);
-    await files.write(join(entry, 'inblob'), reportData);
-    const report = await files.read(join(entry, 'outblob'));
-    // We wrote once. Anything else means that somebody shares the entry, and the report may hold their data.
-    const generation = text(await files.read(join(entry, 'generation')));
-    if (generation !== '1')
-      throw new CfnError('CFN_QUOTE_UNAVAILABLE', `generation is ${generation} after one write, expected 1`);
-    if (report.length === 0) throw new CfnError('CFN_QUOTE_UNAVAILABLE', 'the platform returned an empty quote');
-    return report;
-  } finally {
-    // A stale entry costs a little kernel memory and must not hide what happened.
-    await files.remove(entry).catch(() => undefined);
+/** What an errno of these files means (`drivers/virt/coco`: guest/report.c, tdx-guest.c, sev-guest.c). */
+function asRefusal(cause: unknown, directory: string): Refusal {
+  if (cause instanceof Refusal) return cause;
+  if (cause instanceof CfnError) throw cause;
+  const errno = errorCode(cause);
+  switch (errno) {
+    case 'EBUSY': // the request before ours timed out, and the host still owns its buffer
+    case 'EINTR':
+    case 'EAGAIN':
+    case 'ETIMEDOUT':
+      return new Refusal('collect/busy', `the platform is busy (${errno})`, { cause });
+    case 'ENOENT': // no configfs, or no TSM in it
+    case 'ENOTDIR':
+    case 'ENXIO': // TSM without a provider
+    case 'ENOTTY': // the provider's module was unloaded
+    case 'ENODEV':
+      return new Refusal('collect/no-tee', `${directory} gives no reports (${errno})`, { cause });
+    case 'EFBIG':
+      return new Refusal('collect/quote-too-large', 'the quote is larger than the kernel passes on', { cause });
+    default:
+      return new Refusal('collect/quote-failed', `no quote (${errno ?? String(cause)})`, { cause });
   }
 }
 
-async function writeOnce(file: string, bytes: Uint8Array): Promise<void> {
-  await using handle = await open(file, constants.O_WRONLY);
-  const { bytesWritten } = await handle.write(bytes);
-  if (bytesWritten !== bytes.length)
-    throw new CfnError('CFN_QUOTE_UNAVAILABLE', `wrote ${bytesWritten} of ${bytes.length} bytes`);
-}
-
-/** A read that hangs in the kernel cannot be cancelled; the caller goes on without it. */
-async function withTimeout<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
-  const timer = new AbortController();
-  const timeout = sleepMs(timeoutMs, undefined, { signal: timer.signal }).then(
-    () => {
-      throw new CfnError('CFN_QUOTE_UNAVAILABLE', `no quote within ${timeoutMs} ms`);
-    },
-    () => work,
-  );
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    timer.abort();
-    timeout.catch(() => undefined);
-    work.catch(() => undefined);
-  }
-}
-
-function isTransient(cause: unknown): boolean {
-  return ['EBUSY', 'EINTR', 'ETIMEDOUT'].includes(errorCode(cause) ?? '');
-}
-
-function errorCode(cause: unknown): string | undefined {
-  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined;
-}
-
-function text(bytes: Uint8Array): string {
-  return new TextDecoder().decode(bytes).trim();
+/** Refuses a quote over other report data: then what came back is not the answer to our request. */
+export function requireOurReportData(found: Uint8Array, expected: Uint8Array): void {
+  // Public bytes on both sides.
+  if (found.length !== expected.length || found.some((byte, index) => byte !== expected[index]))
+    refuse('collect/quote-of-another', 'the quote carries other report data than was asked for');
 }

@@ -1,2 +1,12 @@
-export type { Attester, CollectGpus } from './attester.ts';
-export { tdxAttester, type TdxAttesterOptions } from './tdx.ts';
+export type { Attester } from './attester.ts';
+export type { Ccel } from './ccel.ts';
+export { endorsementsFile } from './endorsements.ts';
+export {
+  collectEvidence,
+  openAttester,
+  type AttesterOptions,
+  type Collected,
+  type CollectOptions,
+} from './open-attester.ts';
+/** @public for what a worker image measures at run time; the runtime itself extends nothing yet. */
+export { rtmr3, type Rtmr3 } from './rtmr.ts';

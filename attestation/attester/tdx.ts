@@ -1,29 +1,16 @@
+import { NO_ENDORSEMENTS } from '../../proto/index.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
-import { assembleEvidence } from './assemble.ts';
-import type { Attester, CollectGpus } from './attester.ts';
-import { readTsmReport, tsmDefaults, type TsmOptions } from './configfs-tsm.ts';
-
-export interface TdxAttesterOptions extends Partial<TsmOptions> {
-  readonly collectGpus: CollectGpus;
-}
+import type { Quoted } from './attester.ts';
+import { requireOurReportData, type TsmReporter } from './configfs-tsm.ts';
 
 /**
- * Attester of an Intel TDX guest, through configfs-tsm. Quotes are made one at a time, because the platform does so too, and
- * cut to the bytes that are signed (Linux pads them).
+ * A quote of an Intel TDX guest, cut to the bytes that are signed (Linux pads it).
+ *
+ * @throws {Refusal} see {@link TsmReporter}, and `parse/…` for what is no TDX quote.
  */
-export function tdxAttester({ collectGpus, ...overrides }: TdxAttesterOptions): Attester {
-  const options: TsmOptions = { ...tsmDefaults, ...overrides };
-  let last: Promise<unknown> = Promise.resolve();
-  const quoteOver = (reportData: Uint8Array): Promise<Uint8Array> => {
-    const quote = last.then(async () => {
-      const bytes = await readTsmReport(reportData, 'tdx_guest', options);
-      return bytes.subarray(0, parseTdxQuote(bytes).quoteBytes);
-    });
-    last = quote.catch(() => undefined); // one failure does not stop the next
-    return quote;
-  };
-  return {
-    tee: 'tdx',
-    collect: (nonce, workerKeys) => assembleEvidence('tdx', nonce, workerKeys, collectGpus, quoteOver),
-  };
+export async function quoteTdx(tsm: TsmReporter, reportData: Uint8Array): Promise<Quoted> {
+  const { outblob } = await tsm.report({ provider: 'tdx_guest', reportData });
+  const quote = parseTdxQuote(outblob);
+  requireOurReportData(quote.report.reportData, reportData);
+  return { quote: outblob.subarray(0, quote.quoteBytes), endorsements: NO_ENDORSEMENTS };
 }

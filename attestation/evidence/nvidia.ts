@@ -1,140 +1,220 @@
-import { ByteReader, CfnError, fromUtf8 } from '../../proto/index.ts';
-
-/** One DMTF measurement of an NVIDIA report. `index` is SPDM's, from 1; reference values (RIMs) count from 0. */
-interface GpuMeasurement {
-  readonly index: number;
-  readonly valueType: number;
-  readonly value: Uint8Array;
-}
+import { fromUtf8, toHex } from '../../proto/index.ts';
+import { refuse } from './reasons.ts';
+import { parseSpdmReport, type SpdmReport } from './spdm.ts';
 
 /** Types of opaque fields that we name; the others are kept under their number. */
 export const OPAQUE = {
   driverVersion: 3,
   vbiosVersion: 6,
   nvdec0: 11,
+  measurementCounts: 12,
+  boardId: 14,
+  chipSku: 15,
+  chipSkuModifier: 16,
   project: 17,
   projectSku: 18,
   projectSkuModifier: 19,
   fwid: 20,
   protectedPcie: 21,
+  /** In a GPU's report the switches on its links, in a switch's its own id. */
+  switchPdis: 22,
+  disabledPorts: 23,
+  switchPosition: 24,
+  switchLock: 25,
+  gpuPdis: 26,
+  opaqueVersion: 34,
   chip: 35,
   featureFlag: 36,
 } as const;
 
-/** An attestation report: SPDM 1.1 GET_MEASUREMENTS request ‖ response (DMTF DSP0274 §10.11; attestation-formats §4.1). */
-export interface GpuReport {
-  /** The requester's 32 bytes. */
-  readonly nonce: Uint8Array;
-  /** The responder's 32 bytes; no proof of freshness. */
-  readonly responderNonce: Uint8Array;
-  readonly measurements: readonly GpuMeasurement[];
-  readonly opaque: ReadonlyMap<number, Uint8Array>;
-  /** Request and response up to the signature. */
-  readonly signedBytes: Uint8Array;
-  /** r ‖ s, P-384, big-endian. */
-  readonly signature: Uint8Array;
-  /** From opaque data; `undefined` when the report does not say. */
+const FIRMWARE_ID_BYTES = 48;
+const PDI_BYTES = 8;
+/** A switch has eight GPU entries, unused ones all ones; behind them are the ports that lead to each. */
+const SWITCH_GPUS = 8;
+
+/** `unknown`: a value that no document names. It satisfies no demand. */
+export type Toggle = 'on' | 'off' | 'unknown';
+export type FeatureMode = 'single-passthrough' | 'multi-gpu-passthrough' | 'protected-pcie' | 'unknown';
+
+/** An attestation report of a GPU (attestation-formats §4.1). What a report does not say is `undefined`. Nothing is verified. */
+export interface GpuReport extends SpdmReport {
+  readonly kind: 'gpu';
   readonly driverVersion: string | undefined;
   /** As NVIDIA prints it, such as `96.00.9F.00.01`. */
   readonly vbiosVersion: string | undefined;
+  readonly project: string | undefined;
+  readonly projectSku: string | undefined;
+  readonly projectSkuModifier: string | undefined;
+  readonly chipSku: string | undefined;
+  readonly chipSkuModifier: string | undefined;
+  readonly boardId: number | undefined;
+  /** Such as `GB100`; Blackwell with newer drivers. */
+  readonly chip: string | undefined;
   /** SHA-384 of the firmware identity; old drivers leave it out. */
   readonly fwid: Uint8Array | undefined;
+  readonly nvdec0: Toggle | undefined;
+  readonly protectedPcie: Toggle | undefined;
+  readonly featureMode: FeatureMode | undefined;
+  readonly measurementCounts: readonly number[] | undefined;
+  /** Ids of the switches on its links, each once, 16 hexadecimal digits as the switches print them. */
+  readonly switchPdis: readonly string[] | undefined;
 }
 
-const SPDM_VERSION_11 = 0x11;
-const GET_MEASUREMENTS = 0xe0;
-const MEASUREMENTS = 0x60;
-const SIGNATURE_BYTES = 96;
-const DMTF = 1;
+/** An attestation report of an NVSwitch. */
+export interface SwitchReport extends SpdmReport {
+  readonly kind: 'switch';
+  readonly biosVersion: string | undefined;
+  readonly fwid: Uint8Array | undefined;
+  /** Its own id. */
+  readonly pdi: string | undefined;
+  /** Ids of the GPUs on its ports, each once. */
+  readonly gpuPdis: readonly string[] | undefined;
+  readonly position: number | undefined;
+  /** 1 when the fabric's configuration is locked. */
+  readonly lock: number | undefined;
+  readonly disabledPorts: number | undefined;
+}
 
 /**
- * Parses a GPU's report. After the signature only zero bytes may follow; one real driver appends one.
+ * Parses the report of a GPU or a switch; a switch's has no driver version, and its own id of eight bytes.
  *
- * @throws {CfnError} `CFN_EVIDENCE_MALFORMED`
+ * @throws {Refusal} those of {@link parseSpdmReport}, and `parse/length` for a field of another size
+ */
+export function parseNvidiaReport(bytes: Uint8Array): GpuReport | SwitchReport {
+  const report = parseSpdmReport(bytes);
+  const { opaque } = report;
+  const isSwitch = !opaque.has(OPAQUE.driverVersion) && opaque.get(OPAQUE.switchPdis)?.length === PDI_BYTES;
+  return isSwitch ? readSwitch(report) : readGpu(report);
+}
+
+/**
+ * @throws {Refusal} those of {@link parseNvidiaReport}, and `parse/unsupported-tee` for a switch's report
  */
 export function parseGpuReport(bytes: Uint8Array): GpuReport {
-  const reader = new ByteReader(bytes);
-  expect(reader.u8('SPDM request version'), SPDM_VERSION_11, 'SPDM request version');
-  expect(reader.u8('SPDM request code'), GET_MEASUREMENTS, 'SPDM request code');
-  expect(reader.u8('SPDM request attributes'), 0x01, 'SPDM request attributes (signature asked)');
-  expect(reader.u8('SPDM measurement operation'), 0xff, 'SPDM measurement operation (all blocks)');
-  const nonce = reader.take(32, 'request nonce');
-  reader.take(1, 'slot');
+  const report = parseNvidiaReport(bytes);
+  return report.kind === 'gpu' ? report : refuse('parse/unsupported-tee', 'report is of a switch, not of a GPU');
+}
 
-  expect(reader.u8('SPDM response version'), SPDM_VERSION_11, 'SPDM response version');
-  expect(reader.u8('SPDM response code'), MEASUREMENTS, 'SPDM response code');
-  reader.take(2, 'SPDM response parameters');
-  const blocks = reader.u8('number of blocks');
-  const recordBytes = reader.u16le('record length') + 0x1_0000 * reader.u8('record length');
-  const measurements = parseRecord(reader.take(recordBytes, 'measurement record'), blocks);
-  const responderNonce = reader.take(32, 'responder nonce');
-  const opaque = parseOpaque(reader.take(reader.u16le('opaque length'), 'opaque data'));
-  const signedBytes = bytes.subarray(0, reader.offset);
-  const signature = reader.take(SIGNATURE_BYTES, 'signature');
-  if (reader.take(reader.remaining, 'padding').some((byte) => byte !== 0))
-    throw malformed('bytes follow the signature');
+/**
+ * @throws {Refusal} those of {@link parseNvidiaReport}, and `parse/unsupported-tee` for a GPU's report
+ */
+export function parseSwitchReport(bytes: Uint8Array): SwitchReport {
+  const report = parseNvidiaReport(bytes);
+  return report.kind === 'switch' ? report : refuse('parse/unsupported-tee', 'report is of a GPU, not of a switch');
+}
 
+function readGpu(report: SpdmReport): GpuReport {
+  const { opaque } = report;
   return {
-    nonce,
-    responderNonce,
-    measurements,
-    opaque,
-    signedBytes,
-    signature,
-    driverVersion: asciiField(opaque.get(OPAQUE.driverVersion)),
+    ...report,
+    kind: 'gpu',
+    driverVersion: text(opaque, 'driverVersion'),
     vbiosVersion: printVbios(opaque.get(OPAQUE.vbiosVersion)),
-    fwid: opaque.get(OPAQUE.fwid),
+    project: text(opaque, 'project'),
+    projectSku: text(opaque, 'projectSku'),
+    projectSkuModifier: text(opaque, 'projectSkuModifier'),
+    chipSku: text(opaque, 'chipSku'),
+    chipSkuModifier: text(opaque, 'chipSkuModifier'),
+    boardId: integer(opaque, 'boardId', 4),
+    chip: text(opaque, 'chip'),
+    fwid: sized(opaque, 'fwid', FIRMWARE_ID_BYTES),
+    nvdec0: toggle(opaque, 'nvdec0'),
+    protectedPcie: toggle(opaque, 'protectedPcie'),
+    featureMode: featureMode(integer(opaque, 'featureFlag', 2)),
+    measurementCounts: counts(opaque),
+    switchPdis: switchPdis(opaque),
   };
 }
 
-function parseRecord(bytes: Uint8Array, blocks: number): GpuMeasurement[] {
-  const reader = new ByteReader(bytes);
-  const seen = new Set<number>();
-  const measurements: GpuMeasurement[] = [];
-  for (let i = 0; i < blocks; i++) {
-    const index = reader.u8('block index');
-    if (index === 0 || seen.has(index)) throw malformed(`measurement block ${index} is there twice, or zero`);
-    seen.add(index);
-    expect(reader.u8('block specification'), DMTF, 'block specification');
-    const block = new ByteReader(reader.take(reader.u16le('block size'), `block ${index}`));
-    const valueType = block.u8('value type');
-    const value = block.take(block.u16le('value size'), `value of block ${index}`);
-    block.finish(`block ${index}`);
-    measurements.push({ index, valueType, value });
-  }
-  reader.finish('measurement record');
-  return measurements;
+function readSwitch(report: SpdmReport): SwitchReport {
+  const { opaque } = report;
+  const pdi = sized(opaque, 'switchPdis', PDI_BYTES);
+  return {
+    ...report,
+    kind: 'switch',
+    biosVersion: text(opaque, 'vbiosVersion'),
+    fwid: sized(opaque, 'fwid', FIRMWARE_ID_BYTES),
+    pdi: pdi === undefined ? undefined : toHex(pdi),
+    gpuPdis: gpuPdis(opaque),
+    position: integer(opaque, 'switchPosition', 2),
+    lock: integer(opaque, 'switchLock', 2),
+    disabledPorts: integer(opaque, 'disabledPorts', 2),
+  };
 }
 
-function parseOpaque(bytes: Uint8Array): Map<number, Uint8Array> {
-  const reader = new ByteReader(bytes);
-  const fields = new Map<number, Uint8Array>();
-  while (reader.remaining > 0) {
-    const type = reader.u16le('opaque type');
-    if (fields.has(type)) throw malformed(`opaque field ${type} is there twice`);
-    fields.set(type, reader.take(reader.u16le('opaque length'), `opaque field ${type}`));
-  }
-  return fields;
+type Opaque = SpdmReport['opaque'];
+type Field = keyof typeof OPAQUE;
+
+function sized(opaque: Opaque, field: Field, length: number): Uint8Array | undefined {
+  const value = opaque.get(OPAQUE[field]);
+  if (value !== undefined && value.length !== length)
+    refuse('parse/length', `opaque ${field} has ${value.length} bytes, expected ${length}`);
+  return value;
 }
 
-function asciiField(bytes: Uint8Array | undefined): string | undefined {
+function integer(opaque: Opaque, field: Field, length: number): number | undefined {
+  return sized(opaque, field, length)?.reduceRight((value, byte) => value * 256 + byte, 0);
+}
+
+function toggle(opaque: Opaque, field: Field): Toggle | undefined {
+  const value = sized(opaque, field, 1)?.[0];
+  if (value === undefined) return undefined;
+  return value === 0xaa ? 'on' : value === 0x55 ? 'off' : 'unknown';
+}
+
+function featureMode(flag: number | undefined): FeatureMode | undefined {
+  if (flag === undefined) return undefined;
+  return (['single-passthrough', 'multi-gpu-passthrough', 'protected-pcie'] as const)[flag] ?? 'unknown';
+}
+
+/** Printable ASCII, padded with NULs. */
+function text(opaque: Opaque, field: Field): string | undefined {
+  const bytes = opaque.get(OPAQUE[field]);
   if (bytes === undefined) return undefined;
-  const text = fromUtf8(bytes, 'CFN_EVIDENCE_MALFORMED').replace(/\0+$/, '');
-  if (!/^[\x20-\x7e]*$/.test(text)) throw malformed('opaque text is not ASCII');
-  return text;
+  const end = bytes.indexOf(0);
+  const content = end === -1 ? bytes : bytes.subarray(0, end);
+  if (content.some((byte) => byte < 0x20 || byte > 0x7e)) refuse('parse/length', `opaque ${field} is not ASCII`);
+  if (end !== -1 && bytes.subarray(end).some((byte) => byte !== 0))
+    refuse('parse/leftover', `opaque ${field} has bytes behind its end`);
+  return fromUtf8(content, 'CFN_EVIDENCE_MALFORMED');
 }
 
 function printVbios(bytes: Uint8Array | undefined): string | undefined {
   if (bytes === undefined) return undefined;
-  const reader = new ByteReader(bytes);
-  const [b0, b1, b2, b3, b4] = Array.from({ length: 5 }, () => reader.u8('VBIOS version'));
-  return [b3, b2, b1, b0, b4].map((byte) => (byte ?? 0).toString(16).padStart(2, '0').toUpperCase()).join('.');
+  if (bytes.length < 5) refuse('parse/length', `opaque vbiosVersion has ${bytes.length} bytes, expected at least 5`);
+  const [b0 = 0, b1 = 0, b2 = 0, b3 = 0, b4 = 0] = bytes;
+  return [b3, b2, b1, b0, b4].map((byte) => toHex(Uint8Array.of(byte)).toUpperCase()).join('.');
 }
 
-function expect(value: number, expected: number, what: string): void {
-  if (value !== expected) throw malformed(`${what} is ${value}, expected ${expected}`);
+function counts(opaque: Opaque): number[] | undefined {
+  const bytes = opaque.get(OPAQUE.measurementCounts);
+  if (bytes === undefined) return undefined;
+  return split(bytes, 4, 'measurementCounts').map((item) => item.reduceRight((value, byte) => value * 256 + byte, 0));
 }
 
-function malformed(message: string): CfnError {
-  return new CfnError('CFN_EVIDENCE_MALFORMED', message);
+/** GPUs write the ids little-endian, switches their own big-endian; unused links are zero (measured on a machine of 8 and 4). */
+function switchPdis(opaque: Opaque): string[] | undefined {
+  const bytes = opaque.get(OPAQUE.switchPdis);
+  if (bytes === undefined) return undefined;
+  const ids = split(bytes, PDI_BYTES, 'switchPdis').map((id) => toHex(id.toReversed()));
+  return unique(ids.filter((id) => !/^0+$/.test(id)));
+}
+
+function gpuPdis(opaque: Opaque): string[] | undefined {
+  const bytes = opaque.get(OPAQUE.gpuPdis);
+  if (bytes === undefined) return undefined;
+  if (bytes.length < SWITCH_GPUS * PDI_BYTES)
+    refuse('parse/length', `opaque gpuPdis has ${bytes.length} bytes, expected at least ${SWITCH_GPUS * PDI_BYTES}`);
+  const ids = split(bytes.subarray(0, SWITCH_GPUS * PDI_BYTES), PDI_BYTES, 'gpuPdis').map((id) => toHex(id));
+  return unique(ids.filter((id) => !/^(?:0+|f+)$/.test(id)));
+}
+
+function split(bytes: Uint8Array, size: number, field: Field): Uint8Array[] {
+  if (bytes.length % size !== 0)
+    refuse('parse/length', `opaque ${field} has ${bytes.length} bytes, expected a multiple of ${size}`);
+  return Array.from({ length: bytes.length / size }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
+}
+
+function unique(ids: readonly string[]): string[] {
+  return [...new Set(ids)].sort();
 }

@@ -1,5 +1,5 @@
-import { CfnError } from '../../proto/index.ts';
 import { DER, DerReader, soleSequence } from './der.ts';
+import { refuse } from './reasons.ts';
 import type { Certificate } from './x509.ts';
 
 /** Intel's SGX extension of a PCK certificate (Intel SGX PCK Certificate and CRL Profile, §1.3.5). */
@@ -16,11 +16,11 @@ export interface SgxExtension {
 }
 
 /**
- * @throws {CfnError} `CFN_EVIDENCE_MALFORMED` when the certificate has no SGX extension, or a broken one.
+ * @throws {Refusal} `certificate/wrong-role` for a certificate without the extension, `parse/der` for a broken one.
  */
 export function parseSgxExtension(certificate: Certificate): SgxExtension {
   const bytes = certificate.extensions.get(SGX_EXTENSION);
-  if (bytes === undefined) throw malformed('PCK certificate has no SGX extension');
+  if (bytes === undefined) refuse('certificate/wrong-role', 'the certificate has no SGX extension');
   const items = readItems(soleSequence(bytes, 'SGX extension'));
   const tcb = readItems(new DerReader(take(items, '2', DER.sequence)));
   return {
@@ -39,9 +39,9 @@ function readItems(list: DerReader): Items {
   while (!list.done) {
     const item = list.sequence('SGX extension item');
     const oid = item.oid('SGX extension item');
-    if (!oid.startsWith(`${SGX_EXTENSION}.`)) throw malformed(`SGX extension holds ${oid}`);
+    if (!oid.startsWith(`${SGX_EXTENSION}.`)) malformed(`SGX extension holds ${oid}`);
     const key = oid.slice(SGX_EXTENSION.length + 1);
-    if (items.has(key)) throw malformed(`SGX extension item ${key} is there twice`);
+    if (items.has(key)) malformed(`SGX extension item ${key} is there twice`);
     items.set(key, item.any('SGX extension item'));
     item.finish('SGX extension item');
   }
@@ -50,21 +50,21 @@ function readItems(list: DerReader): Items {
 
 function take(items: Items, key: string, tag: number): Uint8Array {
   const item = items.get(key);
-  if (item?.tag !== tag) throw malformed(`SGX extension lacks item ${key}`);
+  if (item?.tag !== tag) malformed(`SGX extension lacks item ${key}`);
   return item.content;
 }
 
 function integer(items: Items, key: string): number {
   const item = items.get(key);
-  if (item === undefined) throw malformed(`SGX extension lacks item ${key}`);
+  if (item === undefined) malformed(`SGX extension lacks item ${key}`);
   return new DerReader(item.bytes).integer(`SGX extension item ${key}`);
 }
 
 function sized(bytes: Uint8Array, size: number, what: string): Uint8Array {
-  if (bytes.length !== size) throw malformed(`${what} has ${bytes.length} bytes, expected ${size}`);
+  if (bytes.length !== size) malformed(`${what} has ${bytes.length} bytes, expected ${size}`);
   return bytes;
 }
 
-function malformed(message: string): CfnError {
-  return new CfnError('CFN_EVIDENCE_MALFORMED', message);
+function malformed(message: string): never {
+  refuse('parse/der', message);
 }

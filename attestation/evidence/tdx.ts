@@ -1,4 +1,5 @@
-import { ByteReader, CfnError, equalBytes, fromHex, fromUtf8 } from '../../proto/index.ts';
+import { ByteReader, CfnError, equalBytes, fromHex } from '../../proto/index.ts';
+import { refuse, Refusal } from './reasons.ts';
 import { parsePemChain, type Certificate } from './x509.ts';
 
 /** Intel's TD report, 1.0 (584 bytes) or 1.5 (648 bytes). */
@@ -38,6 +39,8 @@ export interface QeReport {
 
 export interface TdxQuote {
   readonly version: 4 | 5;
+  /** 20 bytes of the header; Intel's quoting enclave puts a platform id there. */
+  readonly userData: Uint8Array;
   readonly report: TdReport;
   /** Header and body: what the attestation key signs. */
   readonly signedBytes: Uint8Array;
@@ -55,50 +58,88 @@ export interface TdxQuote {
 }
 
 const HEADER_BYTES = 48;
+const TD_REPORT_10_BYTES = 584;
+const TD_REPORT_15_BYTES = 648;
+/** Largest quote, in bytes; real ones have 5 to 8 kB, and the length field allows 4 GB. */
+const QUOTE_BYTES_MAX = 64 * 1024;
 const ATTESTATION_KEY_ECDSA_P256 = 2;
+const TEE_TYPE_SGX = 0;
 const TEE_TYPE_TDX = 0x81;
 const INTEL_QE_VENDOR = fromHex('939a7233f79c4ca9940a0db3957f0607');
 const CERTIFICATION_QE_REPORT = 6;
 const CERTIFICATION_PEM_CHAIN = 5;
-/** Version 5 names its body: type → bytes. */
-const BODY_BYTES: Readonly<Record<number, number>> = { 2: 584, 3: 648 };
+/** Types of body that version 5 names. */
+const BODY_SGX = 1;
+const BODY_BYTES: Readonly<Record<number, number>> = { 2: TD_REPORT_10_BYTES, 3: TD_REPORT_15_BYTES };
 
 /**
  * Parses a TDX quote of version 4 or 5 (Intel TDX DCAP Quote Generation Library, appendix A.3). Bytes after the declared
  * length are ignored: Linux pads quotes to 8000 bytes, and nothing signs the padding.
  *
- * @throws {CfnError} `CFN_EVIDENCE_MALFORMED`
+ * @throws {Refusal} `parse/empty`, `parse/truncated`, `parse/length`, `parse/unsupported-…`, and those of the PEM chain
  */
 export function parseTdxQuote(bytes: Uint8Array): TdxQuote {
+  if (bytes.length === 0) refuse('parse/empty', 'the quote is empty');
+  if (bytes.length > QUOTE_BYTES_MAX)
+    refuse('parse/length', `quote has ${bytes.length} bytes, at most ${QUOTE_BYTES_MAX} are taken`);
   const reader = new ByteReader(bytes);
-  const version = parseHeader(reader);
-  const bodyBytes = version === 4 ? 584 : parseBodyDescriptor(reader);
-  const report = parseTdReport(reader.take(bodyBytes, 'TD report'));
-  const signedBytes = bytes.subarray(0, reader.offset);
-  const signatureData = reader.take(reader.u32le('signature data length'), 'signature data');
-  return { version, report, signedBytes, quoteBytes: reader.offset, ...parseSignatureData(signatureData) };
+  const { version, userData } = endingIn('parse/truncated', () =>
+    parseHeader(new ByteReader(reader.take(HEADER_BYTES, 'quote header'))),
+  );
+  const [body, signedBytes, signatureData] = endingIn('parse/truncated', () => {
+    const bodyBytes = version === 4 ? TD_REPORT_10_BYTES : parseBodyDescriptor(reader);
+    return [
+      reader.take(bodyBytes, 'TD report'),
+      bytes.subarray(0, reader.offset),
+      reader.take(reader.u32le('signature data length'), 'signature data'),
+    ] as const;
+  });
+  return {
+    version,
+    userData,
+    report: parseTdReport(body),
+    signedBytes,
+    quoteBytes: reader.offset,
+    ...endingIn('parse/length', () => parseSignatureData(signatureData)),
+  };
 }
 
-function parseHeader(reader: ByteReader): 4 | 5 {
-  const header = new ByteReader(reader.take(HEADER_BYTES, 'quote header'));
+/** Gives the reader's refusals of what ends too early (or late) their reason. */
+function endingIn<T>(reason: 'parse/truncated' | 'parse/length', parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof Refusal || !(error instanceof CfnError)) throw error;
+    refuse(reason, error.message);
+  }
+}
+
+function parseHeader(header: ByteReader): { version: 4 | 5; userData: Uint8Array } {
   const version = header.u16le('quote version');
-  if (version !== 4 && version !== 5) throw malformed(`quote version is ${version}, expected 4 or 5`);
   const keyType = header.u16le('attestation key type');
-  if (keyType !== ATTESTATION_KEY_ECDSA_P256)
-    throw malformed(`attestation key type is ${keyType}, expected 2 (ECDSA P-256)`);
   const teeType = header.u32le('TEE type');
-  if (teeType !== TEE_TYPE_TDX) throw malformed(`TEE type is ${teeType}, expected 129 (TDX)`);
+  // Version 3 is SGX alone, and has zeros where later ones have the TEE type.
+  if (teeType === TEE_TYPE_SGX && version >= 3 && version <= 5)
+    refuse('parse/unsupported-tee', 'this is an SGX quote, expected a TDX one');
+  if (version !== 4 && version !== 5)
+    refuse('parse/unsupported-version', `quote version is ${version}, expected 4 or 5`);
+  if (teeType !== TEE_TYPE_TDX) refuse('parse/unsupported-tee', `TEE type is ${teeType}, expected 129 (TDX)`);
+  if (keyType !== ATTESTATION_KEY_ECDSA_P256)
+    refuse('parse/unsupported-key-type', `attestation key type is ${keyType}, expected 2 (ECDSA P-256)`);
   header.take(4, 'reserved');
-  if (!equalBytes(header.take(16, 'QE vendor'), INTEL_QE_VENDOR)) throw malformed("quoting enclave is not Intel's");
-  header.take(20, 'user data');
+  if (!equalBytes(header.take(16, 'QE vendor'), INTEL_QE_VENDOR))
+    refuse('parse/unsupported-vendor', "the quoting enclave is not Intel's");
+  const userData = header.take(20, 'user data');
   header.finish('quote header');
-  return version;
+  return { version, userData };
 }
 
 function parseBodyDescriptor(reader: ByteReader): number {
   const type = reader.u16le('body type');
   const size = reader.u32le('body size');
-  if (BODY_BYTES[type] !== size) throw malformed(`body type ${type} of ${size} bytes is not a TD report`);
+  if (type === BODY_SGX) refuse('parse/unsupported-tee', 'the body is an SGX report, expected a TD report');
+  const expected = BODY_BYTES[type] ?? refuse('parse/unsupported-version', `body type ${type} is not a TD report`);
+  if (size !== expected) refuse('parse/length', `body of type ${type} has ${size} bytes, expected ${expected}`);
   return size;
 }
 
@@ -143,15 +184,20 @@ function parseSignatureData(bytes: Uint8Array) {
   const qeAuthenticationData = inner.take(inner.u16le('QE authentication data length'), 'QE authentication data');
   const pem = takeCertification(inner, CERTIFICATION_PEM_CHAIN, 'QE certification data');
   inner.finish('certification data');
-  const pckChain = parsePemChain(fromUtf8(pem, 'CFN_EVIDENCE_MALFORMED'));
+  const pckChain = parsePemChain(ascii(pem));
   return { signature, attestationKey, qeReport, qeReportSignature, qeAuthenticationData, pckChain };
 }
 
 function takeCertification(reader: ByteReader, expected: number, what: string): Uint8Array {
   const type = reader.u16le(`${what} type`);
   // Other types name the certificate instead of carrying it; looking it up is not a verifier's business.
-  if (type !== expected) throw malformed(`${what} has type ${type}, expected ${expected}`);
+  if (type !== expected) refuse('parse/unsupported-certification', `${what} has type ${type}, expected ${expected}`);
   return reader.take(reader.u32le(`${what} length`), what);
+}
+
+/** PEM is ASCII; what else is in there the PEM parser refuses. */
+function ascii(bytes: Uint8Array): string {
+  return new TextDecoder('latin1').decode(bytes);
 }
 
 function parseQeReport(bytes: Uint8Array): QeReport {
@@ -169,8 +215,4 @@ function parseQeReport(bytes: Uint8Array): QeReport {
   const reportData = reader.take(64, 'QE report data');
   reader.finish('QE report');
   return { bytes, cpuSvn, miscSelect, attributes, mrsigner, isvProdId, isvSvn, reportData };
-}
-
-function malformed(message: string): CfnError {
-  return new CfnError('CFN_EVIDENCE_MALFORMED', message);
 }

@@ -1,4 +1,4 @@
-import { CfnError, toBase64url, type Evidence } from '../../proto/index.ts';
+import { CfnError, NO_ENDORSEMENTS, toBase64url, type Evidence } from '../../proto/index.ts';
 import { assembleEvidence } from '../attester/assemble.ts';
 import type { Attester } from '../attester/index.ts';
 import { toPem } from './certificates.ts';
@@ -28,12 +28,13 @@ export function simulatedAttester(
     const report = toBase64url(await writeGpuReport(platform.gpu, nonce));
     return [{ arch: 'HOPPER', report, certificates: toPem(platform.gpu.certificates) }];
   };
-  const quoteOver = async (reportData: Uint8Array): Promise<Uint8Array> => {
+  const quoteOver = async (reportData: Uint8Array) => {
     const { rtmrs } = await simulatedMeasurements();
-    return writeQuote(await enclave, { mrtd, rtmrs, debug }, reportData);
+    const quote = await writeQuote(await enclave, { mrtd, rtmrs, debug }, reportData);
+    return { quote, endorsements: NO_ENDORSEMENTS };
   };
   return {
     tee: 'simulated',
-    collect: (nonce, workerKeys) => assembleEvidence('simulated', nonce, workerKeys, collectGpus, quoteOver),
+    collect: (nonce, workerKeys) => assembleEvidence('simulated', nonce, workerKeys, { collectGpus, quoteOver }),
   };
 }

@@ -1,5 +1,5 @@
 import { concatBytes } from '../../proto/index.ts';
-import type { Curve } from '../evidence/x509.ts';
+import type { Curve } from '../evidence/algorithms.ts';
 import {
   bitString,
   boolean,
@@ -12,7 +12,7 @@ import {
   sequence,
   time,
   utf8String,
-} from './der-writer.ts';
+} from '../evidence/der-writer.ts';
 
 export interface CertificateRequest {
   readonly commonName: string;

@@ -3,7 +3,7 @@ import { DER } from '../evidence/der.ts';
 import { FIRMWARE_ID_EXTENSION } from '../evidence/gpu-certificate.ts';
 import { SGX_EXTENSION } from '../evidence/pck.ts';
 import { issueCertificate, type CertificateRequest, type Issued } from './certificates.ts';
-import { der, integer, octetString, oid, sequence } from './der-writer.ts';
+import { bitString, der, integer, octetString, oid, sequence } from '../evidence/der-writer.ts';
 
 /** Same bounds as Intel's root, so that no clock is needed. */
 const VALIDITY = { notBefore: '2018-05-21T00:00:00Z', notAfter: '2049-12-31T23:59:59Z' };
@@ -48,7 +48,7 @@ export async function makeGpuChain(): Promise<SimulatedChain> {
       ...base,
       commonName: 'SIMULATED GH100 A01 GSP FMC LF',
       isCa: false,
-      extensions: { [FIRMWARE_ID_EXTENSION]: sequence(octetString(await simulatedFirmwareId())) },
+      extensions: { [FIRMWARE_ID_EXTENSION]: await compositeDeviceId() },
     },
   ];
   const chain: Issued[] = [];
@@ -58,6 +58,13 @@ export async function makeGpuChain(): Promise<SimulatedChain> {
 
 export function simulatedFirmwareId(): Promise<Uint8Array<ArrayBuffer>> {
   return sha384(utf8('cfn SIMULATED GPU firmware'));
+}
+
+/** As in Hopper's leaf certificates; the device id is a key that nobody has. */
+async function compositeDeviceId(): Promise<Uint8Array> {
+  const deviceId = sequence(sequence(oid('1.2.840.10045.2.1'), oid('1.3.132.0.34')), bitString(new Uint8Array(97)));
+  const sha384Oid = oid('2.16.840.1.101.3.4.2.2');
+  return sequence(integer(1), deviceId, sequence(sha384Oid, octetString(await simulatedFirmwareId())));
 }
 
 function toChain(chain: readonly Issued[]): SimulatedChain {

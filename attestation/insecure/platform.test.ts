@@ -57,7 +57,7 @@ describe('openSimulatedPlatform', () => {
         expect(theirs.checkIssued(issuer)).toBe(true);
         expect(theirs.verify(issuer.publicKey)).toBe(true);
         expect(theirs.publicKey.export({ type: 'spki', format: 'der' })).toEqual(
-          Buffer.from(certificate.subjectPublicKeyInfo),
+          Buffer.from(certificate.publicKey.spki),
         );
       }
     }

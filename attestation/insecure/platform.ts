@@ -2,7 +2,7 @@ import { link, lstat, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CfnError, fromBase64url, sha256Hex, toBase64url } from '../../proto/index.ts';
-import type { Curve } from '../evidence/x509.ts';
+import type { Curve } from '../evidence/algorithms.ts';
 import { makeGpuChain, makePckChain, type SimulatedChain } from './pki.ts';
 
 /** A machine that pretends: anybody who reads its folder can forge its evidence. */

@@ -1,5 +1,5 @@
 import { toHex } from '../../proto/index.ts';
-import { parsePolicy, type AppraisalPolicy } from '../verifier/index.ts';
+import { parseWorkerPolicy, type AppraisalPolicy } from '../verifier/index.ts';
 import { SIMULATED_DRIVER, SIMULATED_VBIOS, simulatedGpuMeasurements } from './gpu-report.ts';
 import type { SimulatedPlatform } from './platform.ts';
 import { simulatedMeasurements } from './quote.ts';
@@ -15,29 +15,28 @@ export async function simulatedPolicy(
   const { mrseam, rtmrs } = await simulatedMeasurements();
   const [rtmr0, rtmr1, rtmr2, rtmr3] = rtmrs.map((value) => [toHex(value)]);
   const zero = [toHex(new Uint8Array(48))];
-  const simulation = { notChecked: 'simulated platform: no vendor endorses it' };
-  return parsePolicy({
-    format: 'cfn/appraisal-policy/v1',
+  return parseWorkerPolicy({
+    format: 'cfn/appraisal-policy/v2',
     name: 'simulated',
     tee: {
       kind: 'simulated',
       root: platform.roots.pck,
-      qeIdentity: simulation,
-      tcb: simulation,
-      revocation: simulation,
+      septVeDisable: 'required',
+      mrtd: [toHex(mrtd)],
+      mrseam: [toHex(mrseam)],
+      rtmr0,
+      rtmr1,
+      rtmr2,
+      rtmr3,
+      mrconfigid: zero,
+      mrowner: zero,
+      mrownerconfig: zero,
+      mrservicetd: 'none',
     },
-    mrtd: [toHex(mrtd)],
-    mrseam: [toHex(mrseam)],
-    rtmr0,
-    rtmr1,
-    rtmr2,
-    rtmr3,
-    mrconfigid: zero,
-    mrowner: zero,
-    mrownerconfig: zero,
-    mrservicetd: { notChecked: 'quotes of version 4 do not carry it' },
-    septVeDisable: 'required',
     gpu: gpu ? await gpuPolicy(platform.roots.gpu) : { notRequired: 'simulated worker without GPU' },
+    binding: gpu ? 'one-report' : { notRequired: 'simulated worker without GPU' },
+    tpm: { notRequired: 'the simulation has none' },
+    token: { notRequired: 'the simulation has none' },
   });
 }
 
@@ -46,11 +45,17 @@ async function gpuPolicy(root: string): Promise<AppraisalPolicy['gpu']> {
   return {
     root: { kind: 'simulated', root },
     countMin: 1,
+    countMax: 1,
     architectures: ['HOPPER'],
-    driverVersions: [SIMULATED_DRIVER],
-    vbiosVersions: [SIMULATED_VBIOS],
+    driver: { oneOf: [SIMULATED_DRIVER] },
+    vbios: { oneOf: [SIMULATED_VBIOS] },
     firmwareId: 'required',
-    measurements: Object.fromEntries(measurements.map((value, index) => [String(index), [toHex(value)]])),
+    measurements: {
+      values: Object.fromEntries(measurements.map((value, index) => [String(index), [toHex(value)]])),
+    },
+    modes: { notChecked: 'the simulated GPU has none' },
+    switches: { whenSupplied: 'the simulated GPU is behind none' },
     revocation: { notChecked: 'simulated GPU: no vendor endorses it' },
+    certificateHold: 'forbidden',
   };
 }

@@ -1,12 +1,21 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import fc from 'fast-check';
-import { CfnError, fromBase64url, toBase64url, toHex, type ErrorCode, type Evidence } from '../../proto/index.ts';
+import {
+  CfnError,
+  NO_ENDORSEMENTS,
+  fromBase64url,
+  toBase64url,
+  toHex,
+  type ErrorCode,
+  type Evidence,
+} from '../../proto/index.ts';
 import { appraisalFixture, flip, withGpu, withQuote, workerKeys } from '../appraisal.fixture.ts';
 import { openSimulatedPlatform, simulatedAttester, simulatedPolicy } from '../insecure/index.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
 import { writeGpuReport } from '../insecure/gpu-report.ts';
 import { toPem } from '../insecure/certificates.ts';
-import { appraise, parsePolicy, type AppraisalPolicy } from './index.ts';
+import type { Reason } from '../evidence/reasons.ts';
+import { appraise, AppraisalRefused, parsePolicy, parseWorkerPolicy, type AppraisalPolicy } from './index.ts';
 
 let fixture: Awaited<ReturnType<typeof appraisalFixture>>;
 beforeAll(async () => {
@@ -29,8 +38,24 @@ async function refusal(
   }
 }
 
-/** A policy that differs in some fields. */
-const altered = (changes: Partial<AppraisalPolicy>): AppraisalPolicy => parsePolicy({ ...fixture.policy, ...changes });
+/** All reasons of a refusal, in check order. */
+async function reasons(
+  evidence: Evidence,
+  changes: Partial<Parameters<typeof appraise>[1]> = {},
+): Promise<readonly Reason[]> {
+  const { nonce, now, policy } = fixture;
+  try {
+    await appraise(evidence, { nonce, now, policy, ...changes });
+    return [];
+  } catch (error) {
+    if (!(error instanceof AppraisalRefused)) throw error;
+    return error.findings.flatMap((finding) => (finding.outcome === 'failed' ? [finding.reason] : []));
+  }
+}
+
+/** A policy whose demands on the TEE differ in some fields. */
+const altered = (changes: object): AppraisalPolicy =>
+  parsePolicy({ ...fixture.policy, tee: { ...fixture.policy.tee, ...changes } });
 const gpuPolicy = (changes: object): AppraisalPolicy =>
   parsePolicy({ ...fixture.policy, gpu: { ...fixture.policy.gpu, ...changes } });
 const otherHex = 'ab'.repeat(48);
@@ -39,24 +64,35 @@ describe('accepts', () => {
   test('simulated evidence under its own policy, and says what it checked and skipped', async () => {
     const { evidence, nonce, now, policy, mrtd, keys } = fixture;
     const result = await appraise(evidence, { nonce, policy, now });
-    expect(result).toMatchObject({ tee: 'simulated', simulated: true, claims: { mrtd: toHex(mrtd) } });
+    expect(result).toMatchObject({ tee: 'simulated', simulated: true, binding: 'one-report' });
+    expect(result.claims).toMatchObject({ tdx: { mrtd: toHex(mrtd), tcb: null }, snp: undefined, switches: [] });
     expect(result.workerKeysBytes).toEqual(new Uint8Array(keys));
-    expect(result.claims.gpus).toEqual([
+    expect(result.claims.gpus).toMatchObject([
       {
-        arch: 'HOPPER',
+        family: 'HOPPER',
         device: 'SIMULATED GH100 A01 GSP FMC LF',
-        driverVersion: 'SIMULATED',
-        vbiosVersion: '00.00.00.00.01',
+        driver: 'SIMULATED',
+        vbios: '00.00.00.00.01',
       },
     ]);
-    expect(result.checks.map(({ name }) => name)).toContain('GPU measurements');
-    expect(result.skipped.map(({ name }) => name)).toEqual([
-      'MRSERVICETD',
-      'QE identity',
-      'TCB level',
-      'PCK chain revocation',
-      'GPU chain revocation',
-    ]);
+    const of = (outcome: string): string[] =>
+      result.findings.filter((finding) => finding.outcome === outcome).map(({ check }) => check);
+    expect(of('failed')).toEqual([]);
+    expect(of('passed')).toEqual(
+      expect.arrayContaining([
+        'nonce',
+        'quote: signature',
+        'quoting enclave: identity',
+        'MRTD',
+        "GPU 0 (policy's values) measurements",
+        'binding: report data',
+        'binding: GPU nonce',
+        'binding: level',
+      ]),
+    );
+    expect(of('skipped')).toEqual(expect.arrayContaining(['collateral', 'TD: service TDs']));
+    for (const finding of result.findings)
+      if (finding.outcome === 'skipped') expect(finding.detail, finding.check).not.toBe('');
   });
 
   test('a worker without GPU, when the policy requires none', async () => {
@@ -67,8 +103,12 @@ describe('accepts', () => {
       now,
       policy: await simulatedPolicy(platform, { mrtd, gpu: false }),
     });
-    expect(result.skipped).toContainEqual({ name: 'GPU report signature', reason: 'simulated worker without GPU' });
-    expect(await refusal(evidence)).toBe('CFN_GPU_EVIDENCE');
+    expect(result.findings).toContainEqual({
+      check: 'GPUs',
+      outcome: 'skipped',
+      detail: 'simulated worker without GPU',
+    });
+    expect(await reasons(evidence)).toEqual(['policy/gpu-count', 'binding/level']);
   });
 
   test('bytes after the quote, which nothing signs', async () => {
@@ -95,9 +135,10 @@ describe('INV-02 refuses the wrong', () => {
   });
 
   test('INV-04 TEE kind, both ways', async () => {
-    const { qeIdentity, tcb, revocation } = fixture.policy.tee;
-    const tee = { kind: 'tdx', qeIdentity, tcb, revocation };
-    const real = parsePolicy({ ...fixture.policy, tee, gpu: { notRequired: 'test' } });
+    if (fixture.policy.tee.kind !== 'simulated') throw new Error('the fixture is simulated');
+    const { root: _, ...demands } = fixture.policy.tee;
+    const tee = { ...demands, kind: 'tdx', collateral: { notChecked: 'test' } };
+    const real = parseWorkerPolicy({ ...fixture.policy, tee, gpu: { notRequired: 'test' } });
     expect(await refusal(fixture.evidence, { policy: real })).toBe('CFN_TEE_REFUSED');
     expect(await refusal({ ...fixture.evidence, tee: 'tdx' })).toBe('CFN_TEE_REFUSED');
     expect(await refusal({ ...fixture.evidence, tee: 'snp' })).toBe('CFN_TEE_REFUSED');
@@ -110,7 +151,7 @@ describe('INV-02 refuses the wrong', () => {
     const other = await openSimulatedPlatform(`${directory}/other`);
     const foreign = await simulatedAttester(other, { mrtd }).collect(nonce, keys);
     expect(await refusal(foreign)).toBe('CFN_CHAIN_UNTRUSTED');
-    const mixed = { ...(await simulatedPolicy(other, { mrtd })), gpu: fixture.policy.gpu };
+    const mixed: AppraisalPolicy = { ...(await simulatedPolicy(other, { mrtd })), gpu: fixture.policy.gpu };
     expect(await refusal(foreign, { policy: mixed })).toBe('CFN_CHAIN_UNTRUSTED'); // the GPU's
   });
 
@@ -178,29 +219,33 @@ describe('INV-02 refuses GPU evidence that is', () => {
       return [{ arch: 'HOPPER', report: toBase64url(report), certificates: toPem(platform.gpu.certificates) }];
     });
     expect(await refusal(altered)).toBe('CFN_GPU_EVIDENCE');
-    await expect(appraise(altered, { ...fixture })).rejects.toThrow(/measurements differ at index 0$/);
+    expect(await reasons(altered)).toContain('evidence/gpu-report-signature');
 
     async function evidenceWithGpus(collect: (gpuNonce: Uint8Array) => Promise<Evidence['gpus']>): Promise<Evidence> {
       const { assembleEvidence } = await import('../attester/assemble.ts');
       const { simulatedMeasurements, startQuotingEnclave, writeQuote } = await import('../insecure/quote.ts');
       const { rtmrs } = await simulatedMeasurements();
       const enclave = await startQuotingEnclave(platform.pck);
-      return assembleEvidence('simulated', nonce, keys, collect, (data) =>
-        writeQuote(enclave, { mrtd, rtmrs, debug: false }, data),
-      );
+      return assembleEvidence('simulated', nonce, keys, {
+        collectGpus: collect,
+        quoteOver: async (data) => ({
+          quote: await writeQuote(enclave, { mrtd, rtmrs, debug: false }, data),
+          endorsements: NO_ENDORSEMENTS,
+        }),
+      });
     }
   });
 
   test.each([
-    ['too few', { countMin: 2 }, 'CFN_GPU_EVIDENCE'],
+    ['too few', { countMin: 2, countMax: 2 }, 'CFN_GPU_EVIDENCE'],
     ['of another architecture', { architectures: ['BLACKWELL'] }, 'CFN_GPU_EVIDENCE'],
     ['of no accepted architecture', { architectures: [] }, 'CFN_GPU_EVIDENCE'],
-    ['of another driver', { driverVersions: ['550.90.07'] }, 'CFN_MEASUREMENT_UNKNOWN'],
-    ['of another VBIOS', { vbiosVersions: [] }, 'CFN_MEASUREMENT_UNKNOWN'],
-    ['without reference values', { measurements: {} }, 'CFN_MEASUREMENT_UNKNOWN'],
-    ['unlike a reference value', { measurements: { '5': [otherHex] } }, 'CFN_MEASUREMENT_UNKNOWN'],
-    ['lacking an index', { measurements: { '64': [otherHex] } }, 'CFN_MEASUREMENT_UNKNOWN'],
-    ['under an empty list', { measurements: { '5': [] } }, 'CFN_MEASUREMENT_UNKNOWN'],
+    ['of another driver', { driver: { oneOf: ['550.90.07'] } }, 'CFN_MEASUREMENT_UNKNOWN'],
+    ['of another VBIOS', { vbios: { oneOf: [] } }, 'CFN_MEASUREMENT_UNKNOWN'],
+    ['without reference values', { measurements: { values: {} } }, 'CFN_ENDORSEMENT_INVALID'],
+    ['unlike a reference value', { measurements: { values: { '5': [otherHex] } } }, 'CFN_MEASUREMENT_UNKNOWN'],
+    ['lacking an index', { measurements: { values: { '64': [otherHex] } } }, 'CFN_MEASUREMENT_UNKNOWN'],
+    ['under an empty list', { measurements: { values: { '5': [] } } }, 'CFN_MEASUREMENT_UNKNOWN'],
   ] as const)('%s', async (_name, changes, code) => {
     expect(await refusal(fixture.evidence, { policy: gpuPolicy(changes) })).toBe(code);
   });

@@ -1,3 +1,11 @@
-export { appraise, type AppraiseOptions, type AttestationResult } from './appraise.ts';
-export type { Claims } from './claims.ts';
-export { parsePolicy, policyDigest, type AppraisalPolicy } from './policy.ts';
+export { appraise, AppraisalRefused, type AppraiseOptions, type AttestationResult, type Claims } from './appraise.ts';
+export type { BindingLevel } from './binding.ts';
+export type { Finding } from './findings.ts';
+export {
+  appraiseInputs,
+  type InputsAppraisal,
+  type InputsClaims,
+  type InputsOptions,
+} from './inputs/appraise-inputs.ts';
+export { gather, type Gathered } from './inputs/gather.ts';
+export { parsePolicy, parseWorkerPolicy, policyDigest, type AppraisalPolicy } from './policy/policy.ts';

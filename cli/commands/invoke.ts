@@ -134,12 +134,13 @@ async function callSealed(
   };
 }
 
-function sealedSummary({ simulated, tee, workerId, checks, skipped }: AttestationResult): string[] {
+function sealedSummary({ simulated, tee, workerId, findings }: AttestationResult): string[] {
+  const passed = findings.filter(({ outcome }) => outcome === 'passed').length;
   return [
     simulated
       ? `SIMULATED worker ${workerId.slice(0, 16)}…: no hardware vouches for it`
       : `${tee.toUpperCase()} worker ${workerId.slice(0, 16)}…, vouched for by hardware`,
-    `sealed end to end; ${checks.length} checks passed, ${skipped.length} not made (\`cfn verify\` lists them); receipt verified`,
+    `sealed end to end; ${passed} checks passed, ${findings.length - passed} not made (\`cfn verify\` lists them); receipt verified`,
   ];
 }
 

@@ -7,6 +7,7 @@ export function register(program: Command, cli: Cli): void {
     name: 'worker',
     summary: 'Serve a worker, inside a TDX or SEV-SNP VM; `cfn dev` has a SIMULATED one',
     entry: 'runtime/main.ts',
-    flags: '--listen HOST:PORT --gateway-certificate FILE --blobs URL --blobs-token-file FILE',
+    flags:
+      '--listen HOST:PORT --gateway-certificate FILE --blobs URL --blobs-token-file FILE --gpu required|none [--endorsements FILE]',
   });
 }

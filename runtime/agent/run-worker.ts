@@ -11,6 +11,8 @@ const FLAGS = {
   blobs: { type: 'string' },
   'blobs-token-file': { type: 'string' },
   platform: { type: 'string' },
+  gpu: { type: 'string' },
+  endorsements: { type: 'string' },
   'child-stderr': { type: 'boolean', default: false },
 } as const;
 

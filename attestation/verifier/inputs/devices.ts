@@ -1,0 +1,84 @@
+import { equalBytes } from '../../../proto/index.ts';
+import { certifiedFirmwareId } from '../../evidence/gpu-certificate.ts';
+import { parseNvidiaReport, type GpuReport, type SwitchReport } from '../../evidence/nvidia.ts';
+import { refuse, Refusal } from '../../evidence/reasons.ts';
+import type { Certificate } from '../../evidence/x509.ts';
+import { appraiseNvidia, type NvidiaClaims } from '../appraisal/gpus.ts';
+import type { NvidiaVerification } from '../nvidia/verify.ts';
+import { verifyEcdsa } from '../pki/signatures.ts';
+import type { Part } from './appraise-inputs.ts';
+import { parsePemFile } from './certificates.ts';
+import type { Gathered } from './gather.ts';
+import { crlsOf } from './tees.ts';
+
+export type AppraisedDevices = NvidiaClaims & { readonly verification: NvidiaVerification };
+
+/** GPUs and switches; `undefined` when the policy does without, or asks for none and none is there. */
+export async function appraiseDevices({
+  gathered,
+  policy: { gpu },
+  nonce,
+  now,
+  findings,
+}: Part): Promise<AppraisedDevices | undefined> {
+  const reports = gathered.devices.map(({ report, pem }) => ({ report: parseNvidiaReport(report), pem }));
+  if ('notRequired' in gpu) {
+    findings.skip('GPUs', gpu.notRequired);
+    return undefined;
+  }
+  const chains = gathered.certificates.filter(({ vendor }) => vendor === 'nvidia').map((file) => file.certificates);
+  const fallback = gathered.certificates.filter(({ vendor }) => vendor === 'other').map((file) => file.certificates);
+  const devices = [];
+  for (const [index, { report, pem }] of reports.entries()) {
+    const own = pem === undefined ? undefined : parsePemFile(pem).file?.certificates;
+    const chain = own ?? (await chainFor(report, index, chains.length > 0 ? chains : fallback));
+    if (chain === undefined) refuse('collateral/missing', 'a device report comes without its certificate chain');
+    devices.push({ report, chain });
+  }
+  return appraiseNvidia(
+    {
+      devices,
+      rims: gathered.rims,
+      ocsp: gathered.ocsp,
+      crls: crlsOf(gathered, 'nvidia'),
+      policy: gpu,
+      nonce: deviceNonce(gathered, nonce),
+      now,
+    },
+    findings,
+  );
+}
+
+/** A capture states the nonce that all of it answers; whether that is the relying party's is looked at with the binding. */
+function deviceNonce({ captures: [capture] }: Gathered, nonce: Part['nonce']): Part['nonce'] {
+  return 'notChecked' in nonce && capture !== undefined ? capture.nonce : nonce;
+}
+
+/**
+ * The chain of a report: the one whose leaf signed it, or whose leaf names its firmware; else the one in the same place, so that the
+ * verifier can say what is wrong with it.
+ */
+async function chainFor(
+  report: GpuReport | SwitchReport,
+  index: number,
+  chains: readonly (readonly Certificate[])[],
+): Promise<readonly Certificate[] | undefined> {
+  if (chains.length === 1) return chains[0];
+  for (const chain of chains) {
+    const key = chain[0]?.publicKey;
+    if (key?.type === 'ec' && key.curve === 'P-384') {
+      if (await verifyEcdsa(key, 'SHA-384', report.signature, report.signedBytes)) return chain;
+    }
+  }
+  return chains.find(([leaf]) => leaf !== undefined && namesFirmware(leaf, report)) ?? chains[index] ?? chains[0];
+}
+
+function namesFirmware(leaf: Certificate, { fwid }: GpuReport | SwitchReport): boolean {
+  try {
+    const certified = certifiedFirmwareId(leaf);
+    return certified !== undefined && fwid !== undefined && equalBytes(certified, fwid);
+  } catch (error) {
+    if (error instanceof Refusal) return false;
+    throw error;
+  }
+}

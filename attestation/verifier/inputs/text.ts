@@ -1,0 +1,17 @@
+import { fromHex } from '../../../proto/index.ts';
+
+/** Bytes that a text spells as hexadecimal or base64 (either alphabet, line breaks allowed); undefined when it spells none. */
+export function decodeText(text: string): Uint8Array | undefined {
+  const compact = text.replaceAll(/\s/g, '');
+  if (compact.length === 0) return undefined;
+  if (compact.length % 2 === 0 && /^[0-9a-fA-F]+$/.test(compact)) return fromHex(compact.toLowerCase());
+  return decodeBase64(compact);
+}
+
+/** Base64 in either alphabet, padded or not; undefined when it is none. */
+export function decodeBase64(text: string): Uint8Array | undefined {
+  if (!/^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) return undefined;
+  const plain = text.replace(/=+$/, '').replaceAll('-', '+').replaceAll('_', '/');
+  if (plain.length % 4 === 1) return undefined;
+  return Uint8Array.from(atob(plain), (character) => character.charCodeAt(0));
+}

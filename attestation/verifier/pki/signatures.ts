@@ -1,0 +1,80 @@
+import { concatBytes } from '../../../proto/index.ts';
+import { BoundedMap } from '../bounded-map.ts';
+import { mapKey } from './map-key.ts';
+import type { Curve, Hash, PublicKey, SignatureAlgorithm } from '../../evidence/algorithms.ts';
+import { ecdsaSignatureFromDer } from '../../evidence/der.ts';
+
+/** An elliptic key as the bytes x ‖ y, which is how quotes carry it. */
+export interface RawPublicKey {
+  readonly curve: Curve;
+  readonly xy: Uint8Array;
+}
+
+const COORDINATE_BYTES = { 'P-256': 32, 'P-384': 48 } as const;
+
+/** Verifies a signature of an X.509 object; ECDSA ones are DER there. A key that is of another kind, or no key at all, verifies nothing. */
+export async function verifySignature(
+  key: PublicKey,
+  algorithm: SignatureAlgorithm,
+  signature: Uint8Array,
+  data: Uint8Array,
+): Promise<boolean> {
+  if (algorithm.type === 'ecdsa') {
+    if (key.type !== 'ec') return false;
+    const raw = ecdsaSignatureFromDer(signature, COORDINATE_BYTES[key.curve]);
+    return verifyEcdsa(key, algorithm.hash, raw, data);
+  }
+  if (key.type !== 'rsa') return false;
+  const pss = algorithm.type === 'rsa-pss';
+  const name = pss ? 'RSA-PSS' : 'RSASSA-PKCS1-v1_5';
+  const imported = await importKey('spki', key.spki, { name, hash: algorithm.hash });
+  if (imported === undefined) return false;
+  return verify(pss ? { name, saltLength: algorithm.saltBytes } : { name }, imported, signature, data);
+}
+
+/** Verifies a raw (r ‖ s) ECDSA signature; a point that is not on its curve verifies nothing. */
+export async function verifyEcdsa(
+  key: Extract<PublicKey, { type: 'ec' }> | RawPublicKey,
+  hash: Hash,
+  signature: Uint8Array,
+  data: Uint8Array,
+): Promise<boolean> {
+  if (signature.length !== 2 * COORDINATE_BYTES[key.curve]) return false;
+  const algorithm = { name: 'ECDSA', namedCurve: key.curve };
+  const imported =
+    'xy' in key
+      ? await importKey('raw', concatBytes(Uint8Array.of(4), key.xy), algorithm)
+      : await importKey('spki', key.spki, algorithm);
+  return imported !== undefined && verify({ name: 'ECDSA', hash }, imported, signature, data);
+}
+
+async function verify(
+  algorithm: { name: string; hash?: Hash; saltLength?: number },
+  key: CryptoKey,
+  signature: Uint8Array,
+  data: Uint8Array,
+): Promise<boolean> {
+  try {
+    // WebCrypto copies both before it begins, so views are safe; its types take no view that could be shared memory.
+    return await crypto.subtle.verify(algorithm, key, signature as Bytes, data as Bytes);
+  } catch {
+    return false;
+  }
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+type KeyAlgorithm = { readonly name: string } & ({ readonly namedCurve: Curve } | { readonly hash: Hash });
+
+/** Imported keys kept: vendors' CA keys come again in every chain. */
+const keys = new BoundedMap<string, Promise<CryptoKey | undefined>>(256);
+
+/** `undefined` for bytes that are no such key. */
+function importKey(format: 'spki' | 'raw', bytes: Uint8Array, algorithm: KeyAlgorithm): Promise<CryptoKey | undefined> {
+  const variant = 'hash' in algorithm ? algorithm.hash : algorithm.namedCurve;
+  const name = `${format} ${algorithm.name} ${variant} ${mapKey(bytes)}`;
+  const kept = keys.get(name);
+  if (kept !== undefined) return kept;
+  const key = crypto.subtle.importKey(format, bytes as Bytes, algorithm, false, ['verify']).catch(() => undefined);
+  keys.set(name, key);
+  return key;
+}

@@ -1,0 +1,110 @@
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Option, type Command } from 'commander';
+import { collectEvidence } from '../../attestation/attester/index.ts';
+import { appraiseInputs } from '../../attestation/verifier/index.ts';
+import { CfnError, EXIT_CODES, fromHex, toHex } from '../../proto/index.ts';
+import { appraisalJson, appraisalLines } from '../appraisal-report.ts';
+import { readInput } from '../conformance/cases.ts';
+import type { Cli } from '../context.ts';
+import { policyDigest, readAnyPolicy, READY_MADE } from '../policy.ts';
+
+const NONCE_BYTES_MAX = 64;
+const COLLECT_NONCE_BYTES = 32;
+
+export function register(program: Command, cli: Cli): void {
+  const attest = program.command('attest').description('Verify evidence in files, or collect it on this machine');
+  attest
+    .command('verify')
+    .description(
+      'Verify evidence and endorsements, told by their content: TDX and SEV-SNP quotes, GPU reports, TPM quotes, event logs, tokens, certificates, CRLs, OCSP answers, TCB info, RIMs, evidence documents',
+    )
+    .argument('<file...>', 'evidence and endorsements, in any order')
+    .requiredOption('--policy <file|name>', `appraisal policy, JSON or TOML, or one of ${READY_MADE.join(', ')}`)
+    .option('--now <time>', 'the instant to verify at (RFC 3339); by default the present')
+    .option('--nonce <hex>', 'the nonce that the evidence must answer; without it, freshness is not checked')
+    .addOption(
+      new Option('--reference <name=hex>', "adds a reference value to one of the policy's lists, such as mrtd=…")
+        .default([])
+        .argParser((value: string, before: string[]) => [...before, value]),
+    )
+    .addHelpText('after', '\nExit codes: 0 accepted, 4 refused, 2 the input is malformed or the call is wrong.')
+    .action((files: string[], options: VerifyOptions) => verify(files, options, cli));
+  attest
+    .command('collect')
+    .description('Collect evidence of this machine for a nonce, as a document that `cfn attest verify` takes')
+    .option('--nonce <hex>', '32 bytes; by default random ones')
+    .option('--no-gpu', 'leave GPUs out')
+    .option('--out <file>', 'write the document here, and the event log beside it; by default it goes to stdout')
+    .action((options: { readonly nonce?: string; readonly gpu: boolean; readonly out?: string }) =>
+      collect(options, cli),
+    );
+}
+
+interface VerifyOptions {
+  readonly policy: string;
+  readonly now?: string;
+  readonly nonce?: string;
+  readonly reference: readonly string[];
+}
+
+async function verify(files: readonly string[], options: VerifyOptions, cli: Cli): Promise<void> {
+  const { context, output } = cli;
+  const policy = await readAnyPolicy(options.policy, options.reference);
+  const now = options.now === undefined ? context.now() : parseTime(options.now);
+  const nonce = options.nonce === undefined ? undefined : parseNonce(options.nonce);
+  const inputs = await Promise.all(files.map((file) => readInput(context.cwd, file)));
+  try {
+    const appraisal = await appraiseInputs(
+      inputs.map(({ bytes }) => bytes),
+      { policy, now, ...(nonce && { nonce }) },
+    );
+    const facts = {
+      policy: await policyDigest(policy),
+      policyName: policy.name,
+      now,
+      nowGiven: options.now !== undefined,
+    };
+    output.result(appraisalJson(appraisal, facts), appraisalLines(appraisal, facts, output.colors));
+    if (!appraisal.accepted) cli.exitCode = EXIT_CODES.trust;
+  } catch (error) {
+    if (!(error instanceof CfnError) || error.code !== 'CFN_EVIDENCE_MALFORMED') throw error;
+    // Everywhere else malformed evidence is a refusal; who names files can correct the call.
+    output.error(error);
+    cli.exitCode = EXIT_CODES.caller;
+  }
+}
+
+function parseTime(text: string): Date {
+  const time = /^\d{4}-\d\d-\d\dT/.test(text) ? new Date(text) : new Date(Number.NaN);
+  if (Number.isNaN(time.getTime()))
+    throw new CfnError('CFN_USAGE', `--now is ${text}, expected a time such as 2026-11-01T00:00:00Z`);
+  return time;
+}
+
+function parseNonce(text: string): Uint8Array<ArrayBuffer> {
+  const nonce = fromHex(text.toLowerCase(), 'CFN_USAGE');
+  if (nonce.length === 0 || nonce.length > NONCE_BYTES_MAX)
+    throw new CfnError('CFN_USAGE', `--nonce has ${nonce.length} bytes, expected 1 to ${NONCE_BYTES_MAX}`);
+  return nonce;
+}
+
+async function collect(
+  { nonce, gpu, out }: { readonly nonce?: string; readonly gpu: boolean; readonly out?: string },
+  { context, output }: Cli,
+): Promise<void> {
+  const challenge = nonce === undefined ? context.randomBytes(COLLECT_NONCE_BYTES) : parseNonce(nonce);
+  if (challenge.length !== COLLECT_NONCE_BYTES)
+    throw new CfnError('CFN_USAGE', `--nonce has ${challenge.length} bytes, expected ${COLLECT_NONCE_BYTES}`);
+  const { evidence, eventLog } = await collectEvidence({ nonce: challenge, gpu: gpu ? 'required' : 'none' });
+  const text = `${JSON.stringify(evidence)}\n`;
+  if (out === undefined) {
+    context.stdout.write(text);
+    return;
+  }
+  await writeFile(resolve(context.cwd, out), text);
+  if (eventLog !== undefined) await writeFile(resolve(context.cwd, `${out}.ccel`), eventLog.log);
+  output.result({ tee: evidence.tee, nonce: toHex(challenge), out, gpus: evidence.gpus.length }, [
+    `${evidence.tee} evidence of this machine with ${evidence.gpus.length} GPUs, for nonce ${toHex(challenge)}: ${out}`,
+  ]);
+}

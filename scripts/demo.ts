@@ -129,13 +129,14 @@ function linesOf(answer: Record<string, unknown>): string[] {
 }
 
 function describeVerification(result: Record<string, unknown>): void {
-  const workers = (result['workers'] ?? []) as {
-    checks: { name: string }[];
-    skipped: { name: string; reason: string }[];
+  const workers = result['workers'] as {
+    findings: { check: string; outcome: 'passed' | 'failed' | 'skipped'; detail?: string }[];
   }[];
-  for (const { checks, skipped } of workers) {
-    detail(`${checks.length} checks passed: ${checks.map(({ name }) => name).join(', ')}`);
-    for (const { name, reason } of skipped) detail(pc.dim(`skipped: ${name} (${reason})`));
+  for (const { findings } of workers) {
+    const passed = findings.filter(({ outcome }) => outcome === 'passed');
+    detail(`${passed.length} checks passed: ${passed.map(({ check }) => check).join(', ')}`);
+    for (const { check, outcome, detail: why } of findings)
+      if (outcome === 'skipped') detail(pc.dim(`skipped: ${check} (${why})`));
   }
 }
 

@@ -59,7 +59,7 @@ export async function openSystem(): Promise<BenchSystem> {
 export async function deployOcr({ cfn }: BenchSystem): Promise<void> {
   for (const { model, file } of Object.values(OCR_MODELS)) {
     await cfn('model', 'push', file, '--name', model);
-    await cfn('model', 'grant', model, '--to', 'demo/ocr');
+    await cfn('model', 'grant', model, '--to', 'demo/ocr', '--author', 'self');
   }
   await cfn('deploy', join(root, 'functions/examples/ocr'));
 }

@@ -1,7 +1,7 @@
 import { link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exportJWK, generateKeyPair, importJWK, type CryptoKey, type JWK } from 'jose';
+import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type CryptoKey, type JWK } from 'jose';
 import { z } from 'zod';
 import { CfnError } from '../proto/index.ts';
 import type { Context } from './context.ts';
@@ -12,6 +12,8 @@ const authorKeySchema = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('
 export interface AuthorKey {
   readonly key: CryptoKey;
   readonly publicJwk: JWK;
+  /** RFC 7638, by which grants name the author. */
+  readonly thumbprint: string;
   readonly file: string;
   /** True when there was none and it was made just now. */
   readonly made: boolean;
@@ -49,7 +51,7 @@ export async function openAuthorKey({ env }: Pick<Context, 'env'>): Promise<Auth
     throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`, { cause });
   });
   if (key instanceof Uint8Array) throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`);
-  return { key, publicJwk, file, made };
+  return { key, publicJwk, thumbprint: await calculateJwkThumbprint(publicJwk), file, made };
 }
 
 /** @returns whether it was made; false when it is there */

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { CfnError } from '../proto/index.ts';
 
 const WINDOW_BYTES = 4 * 1024 * 1024;
 
@@ -37,9 +38,14 @@ export function processTree(root: number): number[] {
 /**
  * Searches the whole readable memory of processes for byte patterns (Linux: /proc/PID/maps and /proc/PID/mem).
  * The caller must be allowed to trace them. It reads; nothing is trusted that the processes say of themselves.
+ *
+ * @throws {CfnError} `CFN_INPUT_INVALID` for an empty pattern
  */
 export function searchMemory(pids: readonly number[], patterns: Readonly<Record<string, Uint8Array>>): MemorySearch {
   const needles = Object.entries(patterns).map(([name, bytes]) => [name, Buffer.from(bytes)] as const);
+  // An empty pattern is everywhere: whoever searches for one has lost what was to be found.
+  for (const [name, needle] of needles)
+    if (needle.length === 0) throw new CfnError('CFN_INPUT_INVALID', `the pattern ${name} is empty`);
   const overlap = Math.max(...needles.map(([, needle]) => needle.length)) - 1;
   const window = Buffer.alloc(WINDOW_BYTES);
   const hits: MemoryHit[] = [];

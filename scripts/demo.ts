@@ -70,7 +70,7 @@ async function main(): Promise<void> {
         `Encrypt ${name} here, push the ciphertext, give the key to the KMS, grant it to demo/ocr`,
         async () => {
           const result = await cfn(system, 'model', 'push', join(assets, file), '--name', name);
-          await cfn(system, 'model', 'grant', name, '--to', 'demo/ocr');
+          await cfn(system, 'model', 'grant', name, '--to', 'demo/ocr', '--author', 'self');
           return result;
         },
       );
@@ -158,7 +158,8 @@ function describeReceipt(result: Record<string, unknown>): void {
 
 async function findRest(system: LocalSystem, marker: string, lines: readonly string[]): Promise<void> {
   const picture = readFileSync(photo);
-  const longest = [...lines].sort((a, b) => b.length - a.length)[0] ?? '';
+  const longest = [...lines].sort((a, b) => b.length - a.length)[0];
+  if (longest === undefined) throw new Error('no line was read in the photograph');
   const patterns = {
     'marker of the request head': Buffer.from(marker),
     'marker, UTF-16': Buffer.from(marker, 'utf16le'),

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -190,7 +190,9 @@ describe('cfn model', () => {
       error: { code: 'CFN_GRANT_MISSING' },
     });
 
-    expect(await json('model', 'grant', 'demo/vad@1', '--to', 'demo/speech', '--lease', '1m')).toMatchObject({
+    expect(
+      await json('model', 'grant', 'demo/vad@1', '--to', 'demo/speech', '--author', 'self', '--lease', '1m'),
+    ).toMatchObject({
       digest: pushed['digest'],
       grant: { leaseMs: 60_000 },
     });
@@ -207,8 +209,9 @@ describe('cfn model', () => {
       cfn('model', 'push', VAD_MODEL, '--name', 'demo/twice@1', '--json'),
       cfn('model', 'push', VAD_MODEL, '--name', 'acme/vad@1', '--json'),
       cfn('model', 'push', 'nope.onnx', '--name', 'demo/nope@1', '--json'),
-      cfn('model', 'grant', 'demo/nope@1', '--to', 'demo/speech', '--json'),
-      cfn('model', 'grant', 'demo/twice@1', '--to', 'demo/speech', '--until', '2020-01-01', '--json'),
+      cfn('model', 'grant', 'demo/nope@1', '--to', 'demo/speech', '--any-author', '--json'),
+      cfn('model', 'grant', 'demo/twice@1', '--to', 'demo/speech', '--any-author', '--until', '2020-01-01', '--json'),
+      cfn('model', 'grant', 'demo/twice@1', '--to', 'demo/speech', '--json'),
     ]);
     expect(runs.map(({ code, stderr }) => [code, (JSON.parse(stderr) as { code: string }).code])).toEqual([
       [2, 'CFN_CONFLICT'],
@@ -216,6 +219,18 @@ describe('cfn model', () => {
       [2, 'CFN_INPUT_INVALID'],
       [2, 'CFN_MODEL_NOT_FOUND'],
       [2, 'CFN_USAGE'],
+      [2, 'CFN_USAGE'],
     ]);
+  });
+
+  test('a grant to an author is of no use to who deploys under the same name', async () => {
+    await json('model', 'push', VAD_MODEL, '--name', 'demo/mine@1');
+    await json('model', 'grant', 'demo/mine@1', '--to', 'demo/mine', '--author', 'self');
+    expect(await cfn('init', 'mine', '--template', 'model', '--model', 'demo/mine@1')).toMatchObject({ code: 0 });
+    expect(await json('deploy', 'mine')).toMatchObject({ workers: [{ loaded: true }] });
+    await appendFile(join(cwd, 'mine/src/index.ts'), '\nexport const changed = true;\n'); // the same content is the same version
+    const other = { ...env, CFN_AUTHOR_KEY: join(cwd, 'other.jwk') };
+    const { stdout } = await runCfn(['deploy', 'mine', '--json'], { cwd, env: other });
+    expect(JSON.parse(stdout)).toMatchObject({ workers: [{ loaded: false, code: 'CFN_GRANT_MISSING' }] });
   });
 });

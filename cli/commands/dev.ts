@@ -8,6 +8,7 @@ import { startLocal } from '../../deploy/local.ts';
 import { CfnError, KEY_LEASE_MS, toCfnError } from '../../proto/index.ts';
 import type { Cli } from '../context.ts';
 import { deployProject, loadFailure, type Deployment } from '../deploy-project.ts';
+import { openAuthorKey } from '../author-key.ts';
 import { gatewayApi, grantModel, isListed, packageFiles, pushModel } from '../push-model.ts';
 import type { Settings } from '../settings.ts';
 import { deploymentLines } from './deploy.ts';
@@ -81,10 +82,11 @@ async function pushModels(
     if (!(await isListed(gatewayApi(settings, cli), model))) {
       await pushModel({ model, files: packageFiles(sources, (path) => basename(path)) }, settings, cli);
     }
+    const { thumbprint: author } = await openAuthorKey(cli.context);
     const until = new Date(cli.context.now().getTime() + GRANT_MS).toISOString();
     await grantModel(
       model,
-      { tenant: settings.tenant ?? '', function: name, leaseMs: KEY_LEASE_MS, until },
+      { tenant: settings.tenant ?? '', function: name, author, leaseMs: KEY_LEASE_MS, until },
       settings,
       cli,
     );

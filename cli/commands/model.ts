@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { CfnError, grantSchema, KEY_LEASE_MS } from '../../proto/index.ts';
+import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { parseFunctionName } from '../function-name.ts';
@@ -24,8 +25,9 @@ export function register(program: Command, cli: Cli): void {
     .description('Let a function use a model: the KMS then gives its key to attested workers that run it')
     .argument('<owner/name@version>', 'the model')
     .requiredOption('--to <tenant/function>', 'who may use it')
-    .option('--author <thumbprint>', 'only versions that this author signed')
+    .option('--author <thumbprint>', 'only versions that this author signed; `self`: your own author key')
     .option('--version-digest <digest>', 'only this function version')
+    .option('--any-author', "whatever goes by that name: the operator's word is taken for whose function it is")
     .option('--until <time>', `end of the grant, RFC 3339 (default: in ${GRANT_DAYS} days)`)
     .option(
       '--lease <duration>',
@@ -53,7 +55,7 @@ async function pushAction(file: string, options: PushOptions, cli: Cli): Promise
     `pushed ${pushed.model}, ${pushed.bytes} bytes`,
     `digest ${pushed.digest}`,
     `key    at ${pushed.kms}`,
-    `next   cfn model grant ${pushed.model} --to TENANT/FUNCTION`,
+    `next   cfn model grant ${pushed.model} --to TENANT/FUNCTION --author THUMBPRINT`,
   ]);
 }
 
@@ -61,6 +63,7 @@ interface GrantOptions {
   readonly to: string;
   readonly author?: string;
   readonly versionDigest?: string;
+  readonly anyAuthor?: boolean;
   readonly until?: string;
   readonly lease: string;
 }
@@ -68,10 +71,17 @@ interface GrantOptions {
 async function grantAction(model: string, options: GrantOptions, cli: Cli): Promise<void> {
   const settings = await resolveSettings({ ...options }, cli.context);
   const { tenant, name } = parseFunctionName(options.to);
+  if (options.author === undefined && options.versionDigest === undefined && options.anyAuthor !== true) {
+    throw new CfnError(
+      'CFN_USAGE',
+      'a name alone says nothing of whose code it is: give --author, --version-digest, or --any-author',
+    );
+  }
+  const author = options.author === 'self' ? (await openAuthorKey(cli.context)).thumbprint : options.author;
   const grant = grantSchema.safeParse({
     tenant,
     function: name,
-    ...(options.author === undefined ? {} : { author: options.author }),
+    ...(author === undefined ? {} : { author }),
     ...(options.versionDigest === undefined ? {} : { version: options.versionDigest }),
     leaseMs: parseDuration(options.lease),
     until: untilOf(options.until, cli.context.now()),

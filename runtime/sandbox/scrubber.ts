@@ -15,8 +15,11 @@ export interface Scrubber {
 }
 
 const MiB = 1024 * 1024;
-/** What one scrub overwrites at most, in bytes; more is left to the 8 seconds. */
-const SCRUB_BYTES_MAX = 512 * MiB;
+/**
+ * What one scrub overwrites at most, in bytes; more is left to the 8 seconds. Isolates that follow each other use the same pages, so
+ * after a busy time the sum of their heaps says too much; and a scrub takes as much memory as it overwrites, times the surplus.
+ */
+const SCRUB_BYTES_MAX = 128 * MiB;
 /** Pages come back in no order of ours: take more than were given. */
 const SURPLUS = 3;
 const SURPLUS_BYTES = 8 * MiB;

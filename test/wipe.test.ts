@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { processTree, searchMemory } from '../deploy/index.ts';
 import { startTestSystem, VAD_MODEL, type TestSystem } from './local-system.ts';
@@ -62,7 +63,9 @@ describe('INV-11 nothing of the request or the answer is left in the memory of t
         await new Promise((resolve) => setTimeout(resolve, 500));
         const found = searchMemory(processTree(system.local.worker().pid), patterns);
         expect(found.bytesSearched).toBeGreaterThan(50e6);
-        hits = found.hits.map(({ pid, pattern, mapping }) => `${pattern} in ${pid} ${mapping}`);
+        hits = found.hits.map(
+          ({ pid, pattern, address }) => `${pattern} at ${address} of ${describeProcess(pid, address)}`,
+        );
         if (hits.length === 0) break;
       }
       expect(hits).toEqual([]);
@@ -76,3 +79,18 @@ describe('INV-11 nothing of the request or the answer is left in the memory of t
     expect(searchMemory([process.pid], { marker }).hits.length).toBeGreaterThan(0);
   });
 });
+
+/** The program, and the line of its memory map, for a failure that says where to look. */
+function describeProcess(pid: number, address: string): string {
+  const at = BigInt(`0x${address}`);
+  const program = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+    .split('\0')
+    .find((part) => part.endsWith('.ts'));
+  const mapping = readFileSync(`/proc/${pid}/maps`, 'utf8')
+    .split('\n')
+    .find((line) => {
+      const [, from = '0', to = '0'] = /^([0-9a-f]+)-([0-9a-f]+)/.exec(line) ?? [];
+      return BigInt(`0x${from}`) <= at && at < BigInt(`0x${to}`);
+    });
+  return `${program ?? pid}, ${mapping ?? 'unmapped'}`;
+}

@@ -38,9 +38,12 @@ export function scrubber(threads: number): Scrubber {
       const isolates = Array.from({ length: threads }, () => new ivm.Isolate({ memoryLimit: memoryLimit(share) }));
       try {
         const contexts = await Promise.all(isolates.map((isolate) => isolate.createContext()));
-        // All started before one can end: so each is on a thread of its own.
         const count = Math.ceil(share / SPONGE_ITEM_BYTES);
-        await Promise.all(contexts.map((context) => context.evalClosure(`return (${SPONGE})($0)`, [count])));
+        const started = new ivm.ExternalCopy(new SharedArrayBuffer(4));
+        const run = (context: ivm.Context): Promise<unknown> =>
+          context.evalClosure(`return (${SPONGE})($0, $1, $2)`, [count, started.copyInto(), threads]);
+        await Promise.all(contexts.map(run));
+        started.release();
       } finally {
         for (const isolate of isolates) if (!isolate.isDisposed) isolate.dispose();
       }
@@ -48,8 +51,13 @@ export function scrubber(threads: number): Scrubber {
   };
 }
 
-// Small arrays, so that little is left over at the end of a page. A deep call with many arguments writes over the stack.
-const SPONGE = `(count) => {
+// All wait until all have started, so that each is on a thread of its own and no thread's stack is left out; not for ever, should
+// there be fewer threads. Small arrays, so that little is left over at the end of a page. A deep call with many arguments writes over
+// the stack.
+const SPONGE = `(count, started, threads) => {
+  const counter = new Int32Array(started);
+  Atomics.add(counter, 0, 1);
+  for (const end = Date.now() + 200; Atomics.load(counter, 0) < threads && Date.now() < end; );
   const keep = [];
   for (let i = 0; i < count; i++) keep.push([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, i]);
   const dig = (n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p) => (n > 0 ? dig(n - 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) + 1 : 0);

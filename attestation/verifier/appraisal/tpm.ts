@@ -43,8 +43,11 @@ export async function appraiseTpm(input: TpmInput, findings: Findings): Promise<
   if (hcl !== undefined) {
     const { verifyHardware } = input;
     const tdQuote = evidence.kind === 'azure-tdx' ? parseTdxQuote(evidence.tdQuote) : undefined;
+    const userDataIsNonce = 'version' in evidence && evidence.version === 2;
+    const { secureBoot } = policy;
+    const { quote } = evidence;
     const azure = await verifyAzureVtpm(
-      { hcl, quote: evidence.quote, tdQuote, nonce, references, secureBoot: policy.secureBoot, verifyHardware },
+      { hcl, quote, tdQuote, nonce, userDataIsNonce, references, secureBoot, verifyHardware },
       findings,
     );
     return { kind: 'azure', azure };

@@ -63,6 +63,14 @@ describe('inputs are told by their content', () => {
   ])('%s is refused', (_, bytes, reason) => {
     expect(() => gather([bytes])).toThrow(expect.objectContaining({ reason }) as Error);
   });
+
+  test('a text that is almost a note takes no time', () => {
+    const started = performance.now();
+    expect(() => recognise(utf8(`${'A=11111'.repeat(1000)}!`))).toThrow(
+      expect.objectContaining({ reason: 'parse/unknown-input' }) as Error,
+    );
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
 });
 
 const QUOTE = read('tdx/quotes/v4-cos113-00806f05.bin');
@@ -216,6 +224,13 @@ describe('TPM evidence', () => {
     hcl[32 + 0x90] = (hcl[32 + 0x90] ?? 0) ^ 1; // the launch measurement
     const changed = utf8(text.replace(json.hcl_report, hcl.toString('base64url')));
     expect((await appraise([changed], NOW)).failures).toEqual(['evidence/report-signature']);
+  });
+
+  test('of version 2: the nonce is reported by the paravisor, too', async () => {
+    expect((await appraise([read('tpm/az-snp-evidence-v2.json')], NOW)).failures).toEqual([]);
+    const text = new TextDecoder().decode(read('tpm/az-snp-evidence-v1.json'));
+    const renamed = utf8(text.replace('"version": 1', '"version": 2'));
+    expect((await appraise([renamed], NOW)).failures).toEqual(['binding/nonce-mismatch']);
   });
 
   test('a certificate of another key does not vouch for it', async () => {

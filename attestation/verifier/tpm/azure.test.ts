@@ -13,6 +13,7 @@ const REPORT_DATA_AT = 32 + 0x50;
 const notVerified = { notChecked: 'the hardware is not of this test' };
 const demands = {
   nonce: utf8('challenge'),
+  userDataIsNonce: false,
   references: { notChecked: 'not of this test' },
   secureBoot: 'required',
   verifyHardware: notVerified,
@@ -85,6 +86,18 @@ describe("Azure's chain", () => {
   test('refuses a wrong nonce and a quote of another VM', async () => {
     expect(await verify({ ...snp(), nonce: utf8('other') })).toEqual(['binding/nonce-mismatch']);
     expect(await verify({ ...snp(), quote: tdx().quote })).toEqual(['evidence/tpm-signature']);
+  });
+
+  test('refuses user data that are not the nonce, where they have to be', async () => {
+    const evidence = parseTpmEvidence(vectorText('tpm/az-snp-evidence-v2.json'));
+    if (evidence.kind !== 'azure-snp') throw new Error(evidence.kind);
+    const { hcl, quote } = evidence;
+    const input = { ...demands, nonce: quote.quote.extraData, userDataIsNonce: true, hcl, quote, tdQuote: undefined };
+    expect(await verify(input)).toEqual([]);
+    for (const userData of [undefined, '', '00'.repeat(64), `${hcl.vm.userData?.slice(0, -2)}01`])
+      expect(await verify({ ...input, hcl: { ...hcl, vm: { ...hcl.vm, userData } } })).toEqual([
+        'binding/nonce-mismatch',
+      ]);
   });
 
   test('refuses runtime data that the hardware does not report', async () => {

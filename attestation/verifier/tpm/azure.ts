@@ -19,6 +19,8 @@ export interface AzureVtpmInput {
   /** For TDX: the quote made from the TDREPORT in the HCL report. */
   readonly tdQuote: TdxQuote | undefined;
   readonly nonce: Uint8Array | NotChecked;
+  /** Whether the paravisor must report the quote's nonce as what the guest asked it to report. */
+  readonly userDataIsNonce: boolean;
   readonly references: readonly PcrReference[] | NotChecked;
   /** As the paravisor reports it. */
   readonly secureBoot: 'required' | NotChecked;
@@ -47,6 +49,8 @@ export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings)
   if ('notChecked' in input.verifyHardware) findings.skip('Azure hardware evidence', input.verifyHardware.notChecked);
   else if (hardware !== undefined) await input.verifyHardware(hardware);
   await checkSecureBoot(hcl.vm, input.secureBoot, findings);
+  if (input.userDataIsNonce)
+    await findings.check('Azure user data', () => requireUserData(hcl.vm.userData, input.quote.quote.extraData));
   const tpm = await verifyTpmQuote({ ...input, evidence: input.quote, attestationKey: hcl.attestationKey }, findings);
   return { hardware: hcl.hardware.kind, vm: hcl.vm, runtimeDataDigest: toHex(digest), tpm };
 }
@@ -80,6 +84,12 @@ async function checkHardware(
 function requireBound(digest: Uint8Array, reportData: Uint8Array): void {
   if (!equalBytes(reportData, concatBytes(digest, new Uint8Array(64 - digest.length))))
     refuse('evidence/runtime-data-hash', `the hardware report is over ${toHex(reportData)}, expected ${toHex(digest)}`);
+}
+
+/** User data are 64 bytes: the nonce, and zeros. */
+function requireUserData(userData: string | undefined, nonce: Uint8Array): void {
+  if (userData !== toHex(nonce).padEnd(128, '0'))
+    refuse('binding/nonce-mismatch', `the paravisor reports user data ${userData ?? '(none)'}, not the quote's nonce`);
 }
 
 /** The quoting enclave copies these from the TDREPORT. */

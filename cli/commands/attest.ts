@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
+import { z } from 'zod';
 import { collectEvidence } from '../../attestation/attester/index.ts';
 import { appraiseInputs } from '../../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, fromHex, toHex } from '../../proto/index.ts';
@@ -76,10 +77,10 @@ async function verify(files: readonly string[], options: VerifyOptions, cli: Cli
 }
 
 function parseTime(text: string): Date {
-  const time = /^\d{4}-\d\d-\d\dT/.test(text) ? new Date(text) : new Date(Number.NaN);
-  if (Number.isNaN(time.getTime()))
+  // `Date` alone takes the 30th of February, and times without a zone as this machine's.
+  if (!z.iso.datetime({ offset: true }).safeParse(text).success)
     throw new CfnError('CFN_USAGE', `--now is ${text}, expected a time such as 2026-11-01T00:00:00Z`);
-  return time;
+  return new Date(text);
 }
 
 function parseNonce(text: string): Uint8Array<ArrayBuffer> {

@@ -51,6 +51,7 @@ describe('inputs are told by their content', () => {
 
   test.each([
     ['nothing', new Uint8Array(), 'parse/empty'],
+    ['white space', utf8(' \n'), 'parse/unknown-input'],
     ['a text', utf8('hello there, this is no evidence'), 'parse/unknown-input'],
     ['bytes', new Uint8Array(40).fill(0xee), 'parse/unknown-input'],
     ['broken JSON', utf8('{"tpm_quote":'), 'parse/json'],
@@ -288,6 +289,24 @@ describe('a policy’s demand is not met by evidence of another kind', () => {
   });
 
   const unknown = { notChecked: 'a test' };
+});
+
+test('INV-04 a simulated GPU without a CPU is said to be simulated', async () => {
+  const { evidence, policy, now, close } = await appraisalFixture();
+  await close();
+  const [gpu] = evidence.gpus;
+  const device = {
+    evidence: Buffer.from(gpu?.report ?? '', 'base64url').toString('base64'),
+    certificate: btoa(gpu?.certificates ?? ''),
+  };
+  const alone = parsePolicy({
+    ...policy,
+    tee: { kind: 'none', notRequired: 'a test' },
+    binding: { notRequired: 'a test' },
+  });
+  const inputs = [utf8(JSON.stringify([device]))];
+  const { accepted, claims } = await appraiseInputs(inputs, { policy: alone, now });
+  expect({ accepted, simulated: claims.simulated }).toEqual({ accepted: true, simulated: true });
 });
 
 test('an evidence document stands alone', async () => {

@@ -96,6 +96,15 @@ describe('INV-04 real and simulated do not mix', () => {
     expect(() => parsePolicy(without(value, ['tee', 'kind'], 'simulated'))).toThrow(invalid);
   });
 
+  test.each(real)('%s cannot become one for simulated evidence, whatever else is changed in it', (name) => {
+    const { tee, gpu } = policy;
+    expect(() => parsePolicy({ ...policy, name })).toThrow(invalid);
+    expect(() => parsePolicy({ ...readyMade(name), tee, gpu })).toThrow(invalid);
+    const none = { kind: 'none', notRequired: 'a test' };
+    expect(() => parsePolicy({ ...readyMade(name), tee: none, gpu })).toThrow(invalid);
+    expect(() => parsePolicy({ ...readyMade(name), tee, gpu: { notRequired: 'a test' } })).toThrow(invalid);
+  });
+
   test('a simulated policy cannot name a vendor’s root, nor a real GPU', () => {
     for (const root of [INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT]) {
       expect(() => parsePolicy(without(policy, ['tee', 'root'], root))).toThrow(invalid);

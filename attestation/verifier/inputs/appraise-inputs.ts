@@ -17,6 +17,7 @@ import { gather, type Gathered } from './gather.ts';
 import { appraiseLone } from './lone.ts';
 import type { InputKind } from './recognise.ts';
 import { appraiseDevices } from './devices.ts';
+import { appraiseParavisors } from './paravisors.ts';
 import { appraiseTees } from './tees.ts';
 import { appraiseTokens } from './tokens.ts';
 import { appraiseTpms } from './tpms.ts';
@@ -90,6 +91,7 @@ export async function appraiseInputs(
   const tees = await appraiseTees(part);
   const devices = await appraiseDevices(part);
   const tpm = await appraiseTpms(part);
+  await appraiseParavisors(part, tees);
   const tokens = await appraiseTokens(part, devices);
   const eventLogs = await appraiseLogs(part, tees, tpm);
   const binding = await checkBinding(part, tees, devices);

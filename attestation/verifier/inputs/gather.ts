@@ -1,9 +1,10 @@
-import { fromUtf8, parseEvidence, type Evidence } from '../../../proto/index.ts';
+import { parseEvidence, type Evidence } from '../../../proto/index.ts';
 import { parseHclReport, type HclReport } from '../../evidence/azure-hcl.ts';
 import { parseCcelTable } from '../../evidence/ccel-table.ts';
 import { parseCrl, type Crl } from '../../evidence/crl.ts';
 import { parseEventLog, type EventLog } from '../../evidence/event-log.ts';
 import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
+import { parseNvidiaEvidenceJson } from '../../evidence/nvidia-evidence-json.ts';
 import { parseOcspResponse, type OcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTinfoilCapture, type TinfoilCapture } from '../../evidence/tinfoil.ts';
@@ -78,6 +79,9 @@ export function gather(inputs: readonly Uint8Array[]): Gathered {
     add(input, gathered);
   }
   joinCollateral(gathered);
+  // Without a TPM's quote, the hardware's report is what a paravisor's report proves; of TDX, a TD quote has to come with it.
+  if (gathered.tpm.length === 0)
+    for (const { hardware } of gathered.hcl) if (hardware.kind === 'snp') gathered.snpReports.push(hardware.report);
   return gathered;
 }
 
@@ -134,7 +138,7 @@ function add(input: Input, to: Gathered): void {
     case 'worker-capture':
       return addCapture(parseTinfoilCapture(input.text), to);
     case 'gpu-evidence':
-      return addGpuEvidence(input.json, to);
+      return addGpuEvidence(input.text, to);
     case 'rim-answer':
       return void to.rims.push(base64Member(input.json, 'rim'));
     case 'certificate-list': {
@@ -170,17 +174,8 @@ function addCapture(capture: TinfoilCapture, to: Gathered): void {
 }
 
 /** NVIDIA's tools and NRAS requests: a list of reports with their chains. */
-function addGpuEvidence(json: unknown, to: Gathered): void {
-  const list = Array.isArray(json) ? json : (member(json, 'evidence_list') ?? member(json, 'evidences') ?? [json]);
-  if (!Array.isArray(list)) refuse('parse/json', 'GPU evidence is no list');
-  for (const item of list as unknown[]) to.devices.push(parseDevice(item));
-}
-
-/** One device of GPU evidence as JSON: report and chain in base64, the chain as PEM. */
-export function parseDevice(item: unknown): { report: Uint8Array; pem: string } {
-  const report = base64Member(item, 'evidence');
-  const pem = fromUtf8(base64Member(item, 'certificate'), 'CFN_EVIDENCE_MALFORMED');
-  return { report, pem };
+function addGpuEvidence(text: string, to: Gathered): void {
+  for (const { report, certificates } of parseNvidiaEvidenceJson(text)) to.devices.push({ report, pem: certificates });
 }
 
 /** Intel's answers, with the chains and CRLs that belong to them by their names. */

@@ -123,6 +123,15 @@ describe('parts are put together', () => {
     expect(claims.gpus.map(({ driver }) => driver)).toEqual(['550.90.07', '535.86.09']);
   });
 
+  test('GPU evidence as JSON: its chain in PEM, its report in hexadecimal; no list is empty', async () => {
+    const [report = new Uint8Array(), chain = new Uint8Array(), ...rims] = H100;
+    const device = { evidence: toHex(report), certificate: new TextDecoder().decode(chain) };
+    expect(await appraise([utf8(JSON.stringify([device])), ...rims], H100_AT)).toMatchObject({ accepted: true });
+    expect(() => gather([utf8('{"evidence_list":[]}')])).toThrow(
+      expect.objectContaining({ reason: 'parse/empty' }) as Error,
+    );
+  });
+
   test('an event log with the quote whose registers it explains', async () => {
     const log = read('ccel/cos-113-ccel-data.bin');
     const { accepted, claims } = await appraise([QUOTE, COLLATERAL, log], QUOTE_AT);
@@ -207,6 +216,44 @@ describe('endorsements alone', () => {
     expect((await appraise([crl], SNP_AT)).failures).toEqual(['parse/unknown-input']);
     const jwks = read('tokens/nras-prod-h100-20250611.jwks.json');
     expect((await appraise([jwks], SNP_AT)).failures).toEqual(['parse/unknown-input']);
+  });
+});
+
+describe("a paravisor's report without a TPM quote", () => {
+  const NOW = '2026-03-01T00:00:00Z';
+  const json = (name: string) =>
+    JSON.parse(new TextDecoder().decode(read(`tpm/${name}.json`))) as Record<
+      'hcl_report' | 'vcek' | 'td_quote',
+      string
+    >;
+  const bytes = (text: string) => new Uint8Array(Buffer.from(text, 'base64url'));
+
+  test('of SNP: its hardware report is verified, and that it covers the runtime data', async () => {
+    const { hcl_report, vcek } = json('az-snp-evidence-v1');
+    const certificates = [bytes(vcek), read('snp/chains/ask_ark_milan.pem')];
+    const hcl = bytes(hcl_report);
+    expect((await appraise([hcl, ...certificates], NOW)).failures).toEqual([]);
+    const flipped = (at: number) => hcl.with(at, (hcl[at] ?? 0) ^ 1);
+    expect((await appraise([flipped(32 + 0x90), ...certificates], NOW)).failures).toEqual([
+      'evidence/report-signature',
+    ]);
+    const runtime = Buffer.from(hcl).indexOf('HCLEkPub');
+    expect((await appraise([flipped(runtime), ...certificates], NOW)).failures).toEqual(['evidence/runtime-data-hash']);
+    expect((await appraise([hcl], NOW)).failures).toEqual(['collateral/missing']);
+  });
+
+  test('of TDX: nothing without its TD quote', async () => {
+    const { hcl_report, td_quote } = json('az-tdx-evidence-v1');
+    const certificates = read('snp/chains/ask_ark_milan.pem');
+    expect((await appraise([bytes(hcl_report), certificates], NOW)).failures).toContain('collateral/missing');
+    const beside = [bytes(hcl_report), read('tdx/quotes/v4-phala-b0c06f.bin')];
+    expect((await appraise(beside, NOW)).failures).toContain('binding/report-data');
+    expect((await appraise([bytes(hcl_report), bytes(td_quote)], NOW)).failures).toEqual(['collateral/missing']);
+  });
+
+  test('beside TPM evidence of another machine', async () => {
+    const inputs = [read('tpm/az-snp-evidence-v1.json'), read('tpm/az-snp.hcl-report.bin')];
+    expect((await appraise(inputs, NOW)).failures).toEqual(['parse/unknown-input']);
   });
 });
 

@@ -44,8 +44,7 @@ export interface AzureVtpmClaims {
  */
 export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings): Promise<AzureVtpmClaims> {
   const { hcl, tdQuote } = input;
-  const digest = new Uint8Array(await crypto.subtle.digest(hcl.hash, hcl.runtimeData as Uint8Array<ArrayBuffer>));
-  const hardware = await checkHardware(hcl, tdQuote, digest, findings);
+  const { digest, hardware } = await verifyRuntimeData(hcl, tdQuote, findings);
   if ('notChecked' in input.verifyHardware) findings.skip('Azure hardware evidence', input.verifyHardware.notChecked);
   else if (hardware !== undefined) await input.verifyHardware(hardware);
   await checkSecureBoot(hcl.vm, input.secureBoot, findings);
@@ -56,6 +55,15 @@ export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings)
 }
 
 /** The checks that tie the hardware's evidence to the HCL report; gives what remains to be verified by itself. */
+export async function verifyRuntimeData(
+  hcl: HclReport,
+  tdQuote: TdxQuote | undefined,
+  findings: Findings,
+): Promise<{ readonly digest: Uint8Array; readonly hardware: AzureHardware | undefined }> {
+  const digest = new Uint8Array(await crypto.subtle.digest(hcl.hash, hcl.runtimeData as Uint8Array<ArrayBuffer>));
+  return { digest, hardware: await checkHardware(hcl, tdQuote, digest, findings) };
+}
+
 async function checkHardware(
   { hardware }: HclReport,
   tdQuote: TdxQuote | undefined,

@@ -3,15 +3,15 @@ import { parseHclReport, type HclReport } from '../../evidence/azure-hcl.ts';
 import { parseCcelTable } from '../../evidence/ccel-table.ts';
 import { parseCrl, type Crl } from '../../evidence/crl.ts';
 import { parseEventLog, type EventLog } from '../../evidence/event-log.ts';
-import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
 import { parseNvidiaEvidenceJson } from '../../evidence/nvidia-evidence-json.ts';
 import { parseOcspResponse, type OcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTinfoilCapture, type TinfoilCapture } from '../../evidence/tinfoil.ts';
 import { parseTpmEvidence, type TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
-import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
+import { parseCertificate } from '../../evidence/x509.ts';
 import { decodeBase64 } from './text.ts';
 import { certificateFile, parsePemFile, type CertificateFile } from './certificates.ts';
+import { joinCollateral } from './join-collateral.ts';
 import { recognise, type Input, type InputKind } from './recognise.ts';
 
 /** Everything that the inputs hold, by what it is. Parsed as far as that takes no key; nothing is verified. */
@@ -78,7 +78,7 @@ export function gather(inputs: readonly Uint8Array[]): Gathered {
     gathered.kinds.push(input.kind);
     add(input, gathered);
   }
-  joinCollateral(gathered);
+  gathered.collateral.push(...joinCollateral(gathered));
   // Without a TPM's quote, the hardware's report is what a paravisor's report proves; of TDX, a TD quote has to come with it.
   if (gathered.tpm.length === 0)
     for (const { hardware } of gathered.hcl) if (hardware.kind === 'snp') gathered.snpReports.push(hardware.report);
@@ -178,32 +178,6 @@ function addGpuEvidence(text: string, to: Gathered): void {
   for (const { report, certificates } of parseNvidiaEvidenceJson(text)) to.devices.push({ report, pem: certificates });
 }
 
-/** Intel's answers, with the chains and CRLs that belong to them by their names. */
-function joinCollateral(gathered: Gathered): void {
-  const { tcbInfos, qeIdentities, certificates, crls, collateral } = gathered;
-  const [tcbInfo] = tcbInfos;
-  const [qeIdentity] = qeIdentities;
-  if (tcbInfo === undefined && qeIdentity === undefined) return;
-  const all = certificates.flatMap((file) => file.certificates);
-  const named = (name: RegExp): Certificate[] =>
-    all.filter(({ subjectCommonName }) => name.test(subjectCommonName)).slice(0, 1);
-  const chain = (leaf: RegExp): string => certificateFile([...named(leaf), ...named(/SGX Root CA/)]).pem;
-  const crl = (root: boolean): Uint8Array =>
-    crls.find(({ issuer }) => root === fromLatin1(issuer).includes('SGX Root CA'))?.der ?? new Uint8Array();
-  const signing = chain(/TCB Signing/);
-  collateral.push(
-    writeIntelCollateral({
-      tcbInfo: tcbInfo ?? '',
-      qeIdentity: qeIdentity ?? '',
-      tcbInfoIssuerChain: signing,
-      qeIdentityIssuerChain: signing,
-      pckCrlIssuerChain: chain(/SGX PCK (?:Platform|Processor) CA/),
-      pckCrl: crl(false),
-      rootCaCrl: crl(true),
-    }),
-  );
-}
-
 function parseNote(text: string): Map<string, string> {
   const entries = text
     .trim()
@@ -225,8 +199,4 @@ function base64Member(json: unknown, name: string): Uint8Array {
 function base64(text: unknown, what: string): Uint8Array {
   const bytes = typeof text === 'string' ? decodeBase64(text.replaceAll(/\s/g, '')) : undefined;
   return bytes ?? refuse('parse/json', `${what} is not base64`);
-}
-
-function fromLatin1(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
 }

@@ -3,6 +3,7 @@ import { parse } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
 import { appraisalFixture } from '../../appraisal.fixture.ts';
 import { parsePolicy, type AppraisalPolicy } from '../policy/policy.ts';
+import { parsePemChain } from '../../evidence/x509.ts';
 import { fromHex, toHex, utf8 } from '../../../proto/index.ts';
 import { defaultPolicy } from '../../../cli/conformance/policies.ts';
 import { appraiseInputs } from './appraise-inputs.ts';
@@ -45,6 +46,7 @@ describe('inputs are told by their content', () => {
   test('also as hexadecimal and base64 text', () => {
     const quote = read('tdx/quotes/v4-phala-b0c06f.bin');
     expect(recognise(utf8(`${toHex(quote)}\n`))).toEqual({ kind: 'tdx-quote', bytes: quote });
+    expect(recognise(utf8(`0x${toHex(quote)}`))).toEqual({ kind: 'tdx-quote', bytes: quote });
     const base64 = Buffer.from(quote).toString('base64').replaceAll(/.{76}/g, '$&\n');
     expect(recognise(utf8(base64))).toMatchObject({ kind: 'tdx-quote' });
   });
@@ -132,6 +134,17 @@ describe('parts are put together', () => {
     );
   });
 
+  test('a chain whose certificates come one by one, and a report that has none', async () => {
+    const [report = new Uint8Array(), chain, ...rims] = H100;
+    const certificates = parsePemChain(new TextDecoder().decode(chain)).map(({ der }) => der);
+    expect(await appraise([report, ...certificates.toReversed(), ...rims], H100_AT)).toMatchObject({ accepted: true });
+    const broken = certificates.filter((_, depth) => depth !== 2);
+    expect((await appraise([report, ...broken, ...rims], H100_AT)).failures).toContain('certificate/untrusted-root');
+    const { failures, findings } = await appraise([report, ...rims], H100_AT);
+    expect(failures).toContain('certificate/missing-intermediate');
+    expect(findings.map(({ check }) => check)).not.toContain('switch identities');
+  });
+
   test('an event log with the quote whose registers it explains', async () => {
     const log = read('ccel/cos-113-ccel-data.bin');
     const { accepted, claims } = await appraise([QUOTE, COLLATERAL, log], QUOTE_AT);
@@ -194,6 +207,58 @@ describe('a supplied endorsement is verified, also where none is demanded', () =
   });
 });
 
+describe('of several endorsements the fitting ones are used', () => {
+  const all = (path: string) => readdirSync(new URL(`${path}/`, folder)).map((name) => read(`${path}/${name}`));
+
+  test('collateral of several platforms and days', async () => {
+    const documents = all('tdx/collateral');
+    const at = async (quote: string, now: string) => {
+      const one = await appraise([read(`tdx/quotes/${quote}.bin`), ...documents], now);
+      const other = await appraise([read(`tdx/quotes/${quote}.bin`), ...documents.toReversed()], now);
+      expect(other.failures).toEqual(one.failures);
+      return one.failures;
+    };
+    expect(await at('v5-go-tdx-guest-90c06f', '2026-02-25T00:00:00Z')).toEqual([]);
+    expect(await at('v4-teekit-gcp-00806f05', '2025-10-25T00:00:00Z')).toEqual([]);
+    expect(await at('v4-cos113-00806f05', '2025-02-20T00:00:00Z')).toEqual([]);
+    expect(await at('v5-go-tdx-guest-90c06f', '2026-06-25T00:00:00Z')).toContain('collateral/expired');
+  });
+
+  test('loose parts of several days, and for SGX', async () => {
+    type Members = Readonly<Record<string, string>>;
+    const members = (file: string) =>
+      JSON.parse(new TextDecoder().decode(read(`tdx/collateral/${file}.json`))) as Members;
+    const bytes = (hex = '') => new Uint8Array(Buffer.from(hex, 'hex'));
+    const answers = (c: Members) => [
+      utf8(`{"tcbInfo":${c['tcb_info']},"signature":"${c['tcb_info_signature']}"}`),
+      utf8(`{"enclaveIdentity":${c['qe_identity']},"signature":"${c['qe_identity_signature']}"}`),
+    ];
+    const lists = (c: Members) => [bytes(c['pck_crl']), bytes(c['root_ca_crl'])];
+    const signing = (c: Members) => utf8(c['tcb_info_issuer_chain'] ?? '');
+    const [fresh, stale] = [members('b0c06f-2025-06'), members('00806f05-2025-02')];
+    const quote = read('tdx/quotes/v4-phala-b0c06f.bin');
+    const now = '2025-06-25T00:00:00Z';
+    // The PCK CA and the root come with the quote.
+    const parts = [quote, signing(stale), signing(fresh), ...lists(stale), ...lists(fresh), ...answers(fresh)];
+    expect((await appraise(parts, now)).failures).toEqual([]);
+    expect((await appraise([quote, signing(fresh), ...lists(stale), ...answers(fresh)], now)).failures).toContain(
+      'revocation/stale',
+    );
+    const sgx = members('sgx-00a067110000-2025-06');
+    const both = [...answers(sgx), utf8(sgx['pck_crl_issuer_chain'] ?? ''), bytes(sgx['pck_crl']), ...parts];
+    expect((await appraise(both, now)).failures).toEqual([]);
+    expect((await appraise([quote, ...answers(sgx), ...lists(fresh), signing(fresh)], now)).failures).toEqual([
+      'collateral/wrong-id',
+      'collateral/wrong-id',
+    ]);
+  });
+
+  test('certificates of many chips', async () => {
+    const inputs = [read('snp/reports/genoa-v3-msft.bin'), ...all('snp/certs'), ...all('snp/chains')];
+    expect((await appraise(inputs, '2026-03-01T00:00:00Z')).failures).toEqual([]);
+  });
+});
+
 describe('endorsements alone', () => {
   test('a RIM: who signed it', async () => {
     const ocsp = read('nvidia/ocsp/gpu_driver_rim_l4.der');
@@ -209,6 +274,15 @@ describe('endorsements alone', () => {
     expect((await appraise(chain.slice(0, 1), '2025-09-01T00:00:00Z')).failures).toEqual([
       'certificate/untrusted-root',
     ]);
+  });
+
+  test('certificates: what was supplied about their revocation counts', async () => {
+    const chain = H100.slice(1, 2);
+    const good = ['l2', 'l3', 'l4'].map((level) => read(`nvidia/ocsp/gpu_certificate_${level}.der`));
+    expect(await appraise([...chain, ...good], '2025-08-21T12:00:00Z')).toMatchObject({ accepted: true });
+    expect(new Set((await appraise([...chain, ...good], H100_AT)).failures)).toEqual(new Set(['revocation/stale']));
+    const other = read('nvidia/ocsp/gpu_driver_rim_l4.der');
+    expect((await appraise([...chain, other], H100_AT)).failures).toEqual(['revocation/wrong-issuer']);
   });
 
   test('nothing else', async () => {

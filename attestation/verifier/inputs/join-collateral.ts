@@ -8,6 +8,8 @@ import type { Gathered } from './gather.ts';
 
 /** Most documents that are put together of loose parts; the verifier looks for the one that fits. */
 const DOCUMENTS_MAX = 64;
+/** Largest that they may grow together, in characters; real ones have 20 kB each, most of it CRLs. */
+const CHARACTERS_MAX = 16 * 1024 * 1024;
 
 type Parts = Pick<Gathered, 'tcbInfos' | 'qeIdentities' | 'certificates' | 'crls' | 'tdxQuotes'>;
 
@@ -37,23 +39,24 @@ export function joinCollateral({ tcbInfos, qeIdentities, certificates, crls, tdx
   );
   const signers = chains(/TCB Signing/);
   const documents: string[] = [];
+  let characters = 0;
   for (const tcbInfo of orNone(of(tcbInfos, 'tcbInfo', 'TDX')))
     for (const qeIdentity of orNone(of(qeIdentities, 'enclaveIdentity', 'TD_QE')))
       for (const { pem: signing } of signers)
         for (const { pem: pckCa, crl } of ofCa)
           for (const rootCrl of ofRoot) {
-            if (documents.length === DOCUMENTS_MAX) return documents;
-            documents.push(
-              writeIntelCollateral({
-                tcbInfo: tcbInfo ?? '',
-                qeIdentity: qeIdentity ?? '',
-                tcbInfoIssuerChain: signing,
-                qeIdentityIssuerChain: signing,
-                pckCrlIssuerChain: pckCa,
-                pckCrl: crl?.der ?? new Uint8Array(),
-                rootCaCrl: rootCrl?.der ?? new Uint8Array(),
-              }),
-            );
+            if (documents.length === DOCUMENTS_MAX || characters > CHARACTERS_MAX) return documents;
+            const document = writeIntelCollateral({
+              tcbInfo: tcbInfo ?? '',
+              qeIdentity: qeIdentity ?? '',
+              tcbInfoIssuerChain: signing,
+              qeIdentityIssuerChain: signing,
+              pckCrlIssuerChain: pckCa,
+              pckCrl: crl?.der ?? new Uint8Array(),
+              rootCaCrl: rootCrl?.der ?? new Uint8Array(),
+            });
+            documents.push(document);
+            characters += document.length;
           }
   return documents;
 }

@@ -3,7 +3,6 @@ import { parse } from 'smol-toml';
 import { describe, expect, test } from 'vitest';
 import { appraisalFixture } from '../../appraisal.fixture.ts';
 import { parsePolicy, type AppraisalPolicy } from '../policy/policy.ts';
-import { parsePemChain } from '../../evidence/x509.ts';
 import { fromHex, toHex, utf8 } from '../../../proto/index.ts';
 import { defaultPolicy } from '../../../cli/conformance/policies.ts';
 import { appraiseInputs } from './appraise-inputs.ts';
@@ -132,17 +131,6 @@ describe('parts are put together', () => {
     expect(() => gather([utf8('{"evidence_list":[]}')])).toThrow(
       expect.objectContaining({ reason: 'parse/empty' }) as Error,
     );
-  });
-
-  test('a chain whose certificates come one by one, and a report that has none', async () => {
-    const [report = new Uint8Array(), chain, ...rims] = H100;
-    const certificates = parsePemChain(new TextDecoder().decode(chain)).map(({ der }) => der);
-    expect(await appraise([report, ...certificates.toReversed(), ...rims], H100_AT)).toMatchObject({ accepted: true });
-    const broken = certificates.filter((_, depth) => depth !== 2);
-    expect((await appraise([report, ...broken, ...rims], H100_AT)).failures).toContain('certificate/untrusted-root');
-    const { failures, findings } = await appraise([report, ...rims], H100_AT);
-    expect(failures).toContain('certificate/missing-intermediate');
-    expect(findings.map(({ check }) => check)).not.toContain('switch identities');
   });
 
   test('an event log with the quote whose registers it explains', async () => {
@@ -274,15 +262,6 @@ describe('endorsements alone', () => {
     expect((await appraise(chain.slice(0, 1), '2025-09-01T00:00:00Z')).failures).toEqual([
       'certificate/untrusted-root',
     ]);
-  });
-
-  test('certificates: what was supplied about their revocation counts', async () => {
-    const chain = H100.slice(1, 2);
-    const good = ['l2', 'l3', 'l4'].map((level) => read(`nvidia/ocsp/gpu_certificate_${level}.der`));
-    expect(await appraise([...chain, ...good], '2025-08-21T12:00:00Z')).toMatchObject({ accepted: true });
-    expect(new Set((await appraise([...chain, ...good], H100_AT)).failures)).toEqual(new Set(['revocation/stale']));
-    const other = read('nvidia/ocsp/gpu_driver_rim_l4.der');
-    expect((await appraise([...chain, other], H100_AT)).failures).toEqual(['revocation/wrong-issuer']);
   });
 
   test('nothing else', async () => {

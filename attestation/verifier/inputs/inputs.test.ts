@@ -334,6 +334,32 @@ describe('TPM evidence', () => {
     expect((await appraise([renamed], NOW)).failures).toEqual(['binding/nonce-mismatch']);
   });
 
+  test('in several files: the same is verified', async () => {
+    type Evidence = Readonly<Record<'hcl_report' | 'td_quote' | 'vcek', string>> & { readonly tpm_quote: unknown };
+    const json = (name: string) => JSON.parse(new TextDecoder().decode(read(`tpm/${name}.json`))) as Evidence;
+    const bytes = (text: string) => new Uint8Array(Buffer.from(text, 'base64url'));
+    const snp = json('az-snp-evidence-v1');
+    const hcl = bytes(snp.hcl_report);
+    const quote = utf8(JSON.stringify(snp.tpm_quote));
+    const chain = [bytes(snp.vcek), read('snp/chains/ask_ark_milan.pem')];
+    expect((await appraise([quote, hcl], NOW)).failures).toEqual([]);
+    expect((await appraise([quote, hcl, ...chain], NOW)).failures).toEqual([]);
+    const measurement = 32 + 0x90;
+    const changed = hcl.with(measurement, (hcl[measurement] ?? 0) ^ 1);
+    expect((await appraise([quote, changed, ...chain], NOW)).failures).toEqual(['evidence/report-signature']);
+
+    const tdx = json('az-tdx-evidence-v1');
+    const parts = [utf8(JSON.stringify(tdx.tpm_quote)), bytes(tdx.hcl_report)];
+    expect((await appraise(parts, NOW)).failures).toEqual([]);
+    const collateral = read('tdx/collateral/00806f05-2025-10.json');
+    const at = '2025-10-25T00:00:00Z';
+    expect((await appraise([...parts, collateral], at)).failures).toContain('collateral/missing');
+    const whole = await appraise([...parts, bytes(tdx.td_quote), collateral], at);
+    expect(new Set(whole.failures)).toEqual(new Set(['tcb/out-of-date']));
+    const other = read('tdx/quotes/v4-teekit-gcp-00806f05.bin');
+    expect((await appraise([...parts, other, collateral], at)).failures).toContain('binding/report-data');
+  });
+
   test('a certificate of another key does not vouch for it', async () => {
     const inputs = ['tpm-evidence.json', 'gce-ak.txtar', 'gce-ek-ak-root.pem'].map((name) => read(`tpm/${name}`));
     expect((await appraise(inputs, NOW)).failures).toEqual(['evidence/attestation-key-binding']);

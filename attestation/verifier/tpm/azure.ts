@@ -44,7 +44,8 @@ export interface AzureVtpmClaims {
  */
 export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings): Promise<AzureVtpmClaims> {
   const { hcl, tdQuote } = input;
-  const { digest, hardware } = await verifyRuntimeData(hcl, tdQuote, findings);
+  const unquoted = 'notChecked' in input.verifyHardware ? input.verifyHardware : undefined;
+  const { digest, hardware } = await verifyRuntimeData(hcl, tdQuote, findings, unquoted);
   if ('notChecked' in input.verifyHardware) findings.skip('Azure hardware evidence', input.verifyHardware.notChecked);
   else if (hardware !== undefined) await input.verifyHardware(hardware);
   await checkSecureBoot(hcl.vm, input.secureBoot, findings);
@@ -54,14 +55,19 @@ export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings)
   return { hardware: hcl.hardware.kind, vm: hcl.vm, runtimeDataDigest: toHex(digest), tpm };
 }
 
-/** The checks that tie the hardware's evidence to the HCL report; gives what remains to be verified by itself. */
+/**
+ * The checks that tie the hardware's evidence to the HCL report; gives what remains to be verified by itself.
+ *
+ * @param unquoted why a TDREPORT may come without the TD quote that was made of it; it must not, unless this says so
+ */
 export async function verifyRuntimeData(
   hcl: HclReport,
   tdQuote: TdxQuote | undefined,
   findings: Findings,
+  unquoted?: NotChecked,
 ): Promise<{ readonly digest: Uint8Array; readonly hardware: AzureHardware | undefined }> {
   const digest = new Uint8Array(await crypto.subtle.digest(hcl.hash, hcl.runtimeData as Uint8Array<ArrayBuffer>));
-  return { digest, hardware: await checkHardware(hcl, tdQuote, digest, findings) };
+  return { digest, hardware: await checkHardware(hcl, tdQuote, digest, findings, unquoted) };
 }
 
 async function checkHardware(
@@ -69,6 +75,7 @@ async function checkHardware(
   tdQuote: TdxQuote | undefined,
   digest: Uint8Array,
   findings: Findings,
+  unquoted: NotChecked | undefined,
 ): Promise<AzureHardware | undefined> {
   if (hardware.kind === 'snp') {
     const { vmpl, reportData } = parseSnpReport(hardware.report);
@@ -80,6 +87,10 @@ async function checkHardware(
     return hardware;
   }
   await findings.check('Azure runtime data', () => requireBound(digest, hardware.report.reportData));
+  if (tdQuote === undefined && unquoted !== undefined) {
+    findings.skip('Azure TD report', unquoted.notChecked);
+    return undefined;
+  }
   const matches = await findings.check('Azure TD report', () => {
     if (tdQuote === undefined)
       refuse('collateral/missing', 'no TD quote came with the TDREPORT, which only its machine can verify');

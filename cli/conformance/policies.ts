@@ -50,7 +50,10 @@ function policyFor(gathered: Gathered, lenient: boolean): AppraisalPolicy {
 /** Whether there is what it takes to verify the hardware below a paravisor. */
 function hasChain(gathered: Gathered): boolean {
   const kind = underneath(gathered);
-  if (kind === 'snp') return gathered.certificates.some(({ vendor }) => vendor === 'amd');
+  if (kind === 'snp')
+    return gathered.certificates.some(
+      ({ vendor, certificates }) => vendor === 'amd' && certificates.some(({ isCa }) => isCa),
+    );
   return kind === 'tdx' && gathered.collateral.length > 0;
 }
 

@@ -84,10 +84,9 @@ function parseTime(text: string): Date {
 }
 
 function parseNonce(text: string): Uint8Array<ArrayBuffer> {
-  const nonce = fromHex(text.toLowerCase(), 'CFN_USAGE');
-  if (nonce.length === 0 || nonce.length > NONCE_BYTES_MAX)
-    throw new CfnError('CFN_USAGE', `--nonce has ${nonce.length} bytes, expected 1 to ${NONCE_BYTES_MAX}`);
-  return nonce;
+  if (!/^(?:[0-9a-fA-F]{2})+$/.test(text) || text.length > 2 * NONCE_BYTES_MAX)
+    throw new CfnError('CFN_USAGE', `--nonce is ${text}, expected 1 to ${NONCE_BYTES_MAX} bytes as hexadecimal`);
+  return fromHex(text.toLowerCase());
 }
 
 async function collect(

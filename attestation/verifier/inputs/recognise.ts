@@ -47,8 +47,12 @@ export function recognise(bytes: Uint8Array, wrappings = 0): Input {
   return recognise(inner, wrappings + 1);
 }
 
+/** Longest note; it names a nonce and a key or two. */
+const NOTE_CHARACTERS_MAX = 16 * 1024;
+
 /** `NAME=hex` lines. Line by line: one pattern over all of them takes time exponential to their length when the last one does not fit. */
 function isNote(text: string): boolean {
+  if (text.length > NOTE_CHARACTERS_MAX) return false;
   const lines = text.trim().split(/\s+/);
   return lines.every((line) => /^[A-Z0-9_]+=[0-9a-fA-F]+$/.test(line));
 }

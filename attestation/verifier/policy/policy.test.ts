@@ -82,6 +82,11 @@ test('a wrong field is named, also inside of an alternative', () => {
   expect(message(without(policy, ['gpu', 'countMin'], 0))).toMatch(/^gpu\.countMin: /);
   expect(message(without(policy, ['tee', 'kind'], 'sgx'))).toMatch(/^tee\.kind: /);
   expect(message(null)).toMatch(/^policy: /);
+  expect(message(without(policy, ['gpu', 'driver'], { minimum: 'newest' }))).toMatch(/^gpu\.driver\.minimum: /);
+  expect(message(without(policy, ['gpu', 'countMin'], 2))).toMatch(/^gpu\.countMax: /);
+  const issuer = 'https://nras.attestation.nvidia.com';
+  for (const jwks of ['{}', 'none', '{"keys":[]}'])
+    expect(message(without(policy, ['token'], { issuer, keys: { jwks } }))).toMatch(/^token\.keys\.jwks: /);
   expect(message({ ...policy, format: 'cfn/appraisal-policy/v1' })).toMatch(/^format: /);
 });
 

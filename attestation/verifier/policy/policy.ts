@@ -26,6 +26,10 @@ export const appraisalPolicySchema = z
       'notRequired' in gpu || tee.kind === 'none' || (tee.kind === 'simulated') === (gpu.root.kind === 'simulated'),
     { path: ['gpu', 'root', 'kind'], message: 'TEE and GPU must both be real, or both simulated' },
   )
+  .refine(({ gpu }) => 'notRequired' in gpu || gpu.countMin <= gpu.countMax, {
+    path: ['gpu', 'countMax'],
+    message: 'expected countMin at least',
+  })
   .refine((policy) => !(policy.name.startsWith('production') && isSimulated(policy)), {
     path: ['name'],
     message: 'a production policy accepts nothing simulated',

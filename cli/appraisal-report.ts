@@ -15,10 +15,12 @@ const DETAIL_CHARACTERS = 240;
 
 /** A table for people: every check with its outcome, then what was not checked, then the claims. */
 export function appraisalLines(
-  { accepted, findings, claims, binding, inputs }: InputsAppraisal,
+  { accepted, findings: found, claims, binding, inputs }: InputsAppraisal,
   { policy, policyName, now, nowGiven }: AppraisalFacts,
   colors: Output['colors'],
 ): string[] {
+  // Names of checks name certificates.
+  const findings = found.map((finding) => ({ ...finding, check: oneLine(finding.check) }));
   const width = Math.max(5, ...findings.map(({ check }) => check.length));
   const row = (check: string, outcome: string, detail = ''): string =>
     `  ${check.padEnd(width)}  ${outcome.padEnd(7)}  ${detail}`.trimEnd();
@@ -66,6 +68,14 @@ function claimLines(value: unknown, indent: string): string[] {
   });
 }
 
-function short(text: string): string {
-  return text.length > DETAIL_CHARACTERS ? `${text.slice(0, DETAIL_CHARACTERS)}…` : text;
+/** What evidence says must not look like a line of ours. */
+function oneLine(text: string): string {
+  return text.replaceAll(CONTROL, '\uFFFD');
 }
+
+function short(text: string): string {
+  const line = oneLine(text);
+  return line.length > DETAIL_CHARACTERS ? `${line.slice(0, DETAIL_CHARACTERS)}…` : line;
+}
+// eslint-disable-next-line no-control-regex -- finding them is the point
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;

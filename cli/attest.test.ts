@@ -143,7 +143,11 @@ describe('cfn attest verify', () => {
   test.each([
     ['malformed evidence', () => [join(cwd, 'broken')], [], 'CFN_EVIDENCE_MALFORMED'],
     ['a file that is not there', () => [join(cwd, 'nothing')], [], 'CFN_INPUT_INVALID'],
+    ['a file without an end', () => ['/dev/zero'], [], 'CFN_INPUT_INVALID'],
     ['a time that is none', () => [QUOTE], ['--now', 'yesterday'], 'CFN_USAGE'],
+    ['a day that is none', () => [QUOTE], ['--now', '2025-02-30T00:00:00Z'], 'CFN_USAGE'],
+    ['a time of nowhere', () => [QUOTE], ['--now', '2025-06-25T00:00:00'], 'CFN_USAGE'],
+    ['a policy that nobody has', () => [QUOTE], ['--policy', 'best'], 'ready-made policies are production-tdx-h100'],
     ['a nonce that is none', () => [QUOTE], ['--nonce', 'xyz'], 'CFN_USAGE'],
     ['a reference value for no list', () => [QUOTE], ['--reference', 'kind=00'], 'CFN_USAGE'],
   ])('ends with 2 for %s', async (_, files, args, expected) => {

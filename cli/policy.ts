@@ -35,9 +35,16 @@ export async function readAnyPolicy(nameOrFile: string, references: readonly str
   const known = READY_MADE.find((name) => name === nameOrFile);
   const file =
     known === undefined ? nameOrFile : fileURLToPath(new URL(`../attestation/policies/${known}.toml`, import.meta.url));
-  const policy = parsePolicy(await readPolicyFile(file));
+  const policy = parsePolicy(await readPolicyFile(file).catch((error: unknown) => explain(error)));
   const tee = references.reduce<Record<string, unknown>>(addReference, { ...policy.tee });
   return parsePolicy({ ...policy, tee });
+}
+
+function explain(error: unknown): never {
+  if (!(error instanceof CfnError)) throw error;
+  throw new CfnError(error.code, `${error.message}; ready-made policies are ${READY_MADE.join(', ')}`, {
+    cause: error,
+  });
 }
 
 function addReference(tee: Readonly<Record<string, unknown>>, reference: string): Record<string, unknown> {

@@ -6,8 +6,8 @@ import { refuse } from './reasons.ts';
 import type { SnpReport } from './snp.ts';
 import type { Certificate } from './x509.ts';
 
-/** Most certificates looked at for one report; AMD's chains have three. */
-export const AMD_CERTIFICATES_MAX = 16;
+/** Most certificates looked at for one report; AMD's chains have three, but those of many chips may come together. */
+const AMD_CERTIFICATES_MAX = 64;
 
 /** The certificates behind a report, sorted. What is `undefined` was not given. */
 export interface AmdEndorsements {

@@ -1,9 +1,10 @@
 import { ByteReader, toHex } from '../../proto/index.ts';
-import { AMD_CERTIFICATES_MAX } from './amd-endorsements.ts';
 import { refuse } from './reasons.ts';
 
 /** Largest table, in bytes: the host hands over a few pages. */
 const TABLE_BYTES_MAX = 64 * 1024;
+/** Most entries; hosts give three to five. */
+const ENTRIES_MAX = 16;
 const ENTRY_BYTES = 24;
 
 /** Ids of the entries (GHCB specification 56421, table 9), as bytes in the order they are written in. */
@@ -50,7 +51,7 @@ function parseHeader(bytes: Uint8Array): { id: string; offset: number; length: n
     const offset = reader.u32le('entry offset');
     const length = reader.u32le('entry length');
     if (id === END && offset === 0 && length === 0) break;
-    if (entries.length === AMD_CERTIFICATES_MAX) refuse('parse/length', 'certificate table has too many entries');
+    if (entries.length === ENTRIES_MAX) refuse('parse/length', 'certificate table has too many entries');
     if (entries.some((entry) => entry.id === id)) refuse('parse/duplicate', `certificate table has two entries ${id}`);
     entries.push({ id, offset, length });
   }

@@ -5,6 +5,7 @@ import { parseHclReport, type HclReport } from './azure-hcl.ts';
 import { fromBase64 } from './base64.ts';
 import { DER } from './der.ts';
 import { parseJsonObject } from './json.ts';
+import { parsePem } from './pem.ts';
 import { refuse } from './reasons.ts';
 import { parseTpmPublic, type TpmPublic } from './tpm-public.ts';
 import { parseTpmQuote, parseTpmSignature, type SignedTpmQuote } from './tpm.ts';
@@ -16,13 +17,15 @@ export type TpmEvidence =
   /** `attestationKey` is the attester's own claim. */
   | { readonly kind: 'tpm'; readonly quote: SignedTpmQuote; readonly attestationKey: PublicKey | TpmPublic }
   /** `vcek`: the chip's certificate, DER. */
-  | { readonly kind: 'azure-snp'; readonly quote: SignedTpmQuote; readonly hcl: HclReport; readonly vcek: Uint8Array }
-  | {
-      readonly kind: 'azure-tdx';
-      readonly quote: SignedTpmQuote;
-      readonly hcl: HclReport;
-      readonly tdQuote: Uint8Array;
-    };
+  | (AzureEvidence & { readonly kind: 'azure-snp'; readonly vcek: Uint8Array })
+  | (AzureEvidence & { readonly kind: 'azure-tdx'; readonly tdQuote: Uint8Array });
+
+interface AzureEvidence {
+  /** From version 2 on the paravisor reports the nonce as user data, too. */
+  readonly version: 0 | 1 | 2;
+  readonly quote: SignedTpmQuote;
+  readonly hcl: HclReport;
+}
 
 const TEXT_CHARACTERS_MAX = 256 * 1024;
 const PCRS = 24;
@@ -58,13 +61,31 @@ const hexQuote = z.strictObject({ message: hex, signature: hex, pcrs });
 const base64Quote = z.strictObject({ message: base64, signature: base64, pcrs });
 type QuoteParts = z.infer<typeof hexQuote>;
 
-const azureSnp = z.strictObject({ version: z.literal(1), tpm_quote: hexQuote, hcl_report: base64url, vcek: base64url });
-const azureTdx = z.strictObject({
-  version: z.literal(1),
-  tpm_quote: hexQuote,
-  hcl_report: base64url,
-  td_quote: base64url,
+const version = z.union([z.literal(1), z.literal(2)]);
+const azureSnp = z.strictObject({ version, tpm_quote: hexQuote, hcl_report: base64url, vcek: base64url });
+const azureTdx = z.strictObject({ version, tpm_quote: hexQuote, hcl_report: base64url, td_quote: base64url });
+
+/** Version 0 does not name itself, and spells bytes as lists of numbers. */
+const list = (bytesMax: number) =>
+  z
+    .array(z.int().min(0).max(255))
+    .max(bytesMax)
+    .transform((numbers) => Uint8Array.from(numbers));
+const listQuote = z.strictObject({
+  message: list(4096),
+  signature: list(4096),
+  pcrs: z
+    .array(list(32).refine(({ length }) => length === 32))
+    .length(PCRS)
+    .transform((values) => new Map(values.entries())),
 });
+const pem = bytes((text) => parsePem(text, 1)[0] ?? refuse('parse/pem', 'there is no certificate'), 8192);
+const azureSnp0 = z
+  .strictObject({ quote: listQuote, report: list(64 * 1024), vcek: pem })
+  .transform(({ quote, report, vcek }) => ({ version: 0, tpm_quote: quote, hcl_report: report, vcek }) as const);
+const azureTdx0 = z
+  .strictObject({ tpm_quote: listQuote, hcl_report: list(64 * 1024), td_quote: list(64 * 1024) })
+  .transform((evidence) => ({ version: 0, ...evidence }) as const);
 const plain = z.strictObject({ ak_public: base64, tpm_quote: base64Quote });
 
 /**
@@ -76,12 +97,12 @@ export function parseTpmEvidence(text: string): TpmEvidence {
   const json = parseJsonObject(text, { what: 'TPM evidence', charactersMax: TEXT_CHARACTERS_MAX });
   const has = (key: string): boolean => Object.hasOwn(json, key);
   if (has('vcek')) {
-    const { tpm_quote, hcl_report, vcek } = parseAs(azureSnp, json);
-    return { kind: 'azure-snp', quote: parseQuote(tpm_quote), hcl: parseHcl(hcl_report, 'snp'), vcek };
+    const { vcek, ...parts } = has('version') ? parseAs(azureSnp, json) : parseAs(azureSnp0, json);
+    return { kind: 'azure-snp', ...parseAzure(parts, 'snp'), vcek };
   }
   if (has('td_quote')) {
-    const { tpm_quote, hcl_report, td_quote } = parseAs(azureTdx, json);
-    return { kind: 'azure-tdx', quote: parseQuote(tpm_quote), hcl: parseHcl(hcl_report, 'tdx'), tdQuote: td_quote };
+    const { td_quote, ...parts } = has('version') ? parseAs(azureTdx, json) : parseAs(azureTdx0, json);
+    return { kind: 'azure-tdx', ...parseAzure(parts, 'tdx'), tdQuote: td_quote };
   }
   if (has('ak_public')) {
     const { tpm_quote, ak_public } = parseAs(plain, json);
@@ -111,9 +132,15 @@ function parseKey(key: Uint8Array): PublicKey | TpmPublic {
   return key[0] === DER.sequence ? parsePublicKey(key) : parseTpmPublic(key);
 }
 
-function parseHcl(report: Uint8Array, kind: HclReport['hardware']['kind']): HclReport {
-  const hcl = parseHclReport(report);
+interface AzureParts {
+  readonly version: 0 | 1 | 2;
+  readonly tpm_quote: QuoteParts;
+  readonly hcl_report: Uint8Array;
+}
+
+function parseAzure(parts: AzureParts, kind: HclReport['hardware']['kind']): AzureEvidence {
+  const hcl = parseHclReport(parts.hcl_report);
   if (hcl.hardware.kind !== kind)
     refuse('parse/unsupported-tee', `HCL report is over ${hcl.hardware.kind}, the evidence beside it is of ${kind}`);
-  return hcl;
+  return { version: parts.version, quote: parseQuote(parts.tpm_quote), hcl };
 }

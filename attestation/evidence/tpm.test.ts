@@ -90,16 +90,52 @@ describe('public areas', () => {
 
 describe('evidence as JSON', () => {
   const parse = (text: string) => reasonsOf(async () => void parseTpmEvidence(text));
-  const files = ['az-snp-evidence-v1', 'az-tdx-evidence-v1', 'tpm-evidence', 'az-snp.tpm-quote'];
+  const files = ['az-snp-evidence-v1', 'az-snp-evidence-v2', 'az-tdx-evidence-v1', 'tpm-evidence', 'az-snp.tpm-quote'];
   const read = (name: string): string => vectorText(`tpm/${name}.json`);
 
   test('is recognised by its members', () => {
     expect(files.map((name) => parseTpmEvidence(read(name)).kind)).toEqual([
       'azure-snp',
+      'azure-snp',
       'azure-tdx',
       'tpm',
       'tpm-quote',
     ]);
+  });
+
+  test('of version 0 spells bytes as lists of numbers', async () => {
+    interface Version1 {
+      readonly tpm_quote: { readonly message: string; readonly signature: string; readonly pcrs: readonly string[] };
+      readonly hcl_report: string;
+    }
+    const numbers = (text: string, encoding: 'hex' | 'base64url') => [...Buffer.from(text, encoding)];
+    const parts = ({ tpm_quote: { message, signature, pcrs }, hcl_report }: Version1) => ({
+      quote: {
+        message: numbers(message, 'hex'),
+        signature: numbers(signature, 'hex'),
+        pcrs: pcrs.map((value) => numbers(value, 'hex')),
+      },
+      report: numbers(hcl_report, 'base64url'),
+    });
+    const snp = JSON.parse(read('az-snp-evidence-v1')) as Version1 & { vcek: string };
+    const tdx = JSON.parse(read('az-tdx-evidence-v1')) as Version1 & { td_quote: string };
+    const vcek = `-----BEGIN CERTIFICATE-----\n${Buffer.from(snp.vcek, 'base64url').toString('base64')}\n-----END CERTIFICATE-----\n`;
+    const old = { ...parts(snp), vcek };
+    const { quote: tpm_quote, report: hcl_report } = parts(tdx);
+    const oldTdx = { tpm_quote, hcl_report, td_quote: numbers(tdx.td_quote, 'base64url') };
+    expect(parseTpmEvidence(JSON.stringify(old))).toEqual({
+      ...parseTpmEvidence(read('az-snp-evidence-v1')),
+      version: 0,
+    });
+    expect(parseTpmEvidence(JSON.stringify(oldTdx))).toEqual({
+      ...parseTpmEvidence(read('az-tdx-evidence-v1')),
+      version: 0,
+    });
+    for (const number of [-1, 256, 0.5, '72', null, 1e99])
+      expect(await parse(JSON.stringify({ ...old, report: [number, ...old.report.slice(1)] }))).toEqual(['parse/json']);
+    const pcrs = [old.quote.pcrs[0]?.slice(1), ...old.quote.pcrs.slice(1)];
+    expect(await parse(JSON.stringify({ ...old, quote: { ...old.quote, pcrs } }))).toEqual(['parse/json']);
+    expect(await parse(JSON.stringify({ ...old, vcek: 'none' }))).toEqual(['parse/json']);
   });
 
   test('takes a public area where a key may stand', () => {
@@ -119,7 +155,8 @@ describe('evidence as JSON', () => {
       ['parse/json', '[]'],
       ['parse/json', 'null'],
       ['parse/json', ''],
-      ['parse/json', snp.replace('"version": 1', '"version": 2')],
+      ['parse/json', snp.replace('"version": 1', '"version": 3')],
+      ['parse/json', snp.replace('"version": 1,', '')],
       ['parse/json', snp.replace('"version": 1', '"version": 1, "more": 1')],
       ['parse/duplicate', snp.replace('"version": 1', '"version": 1, "version": 1')],
       ['parse/json', snp.replace('"version": 1', '"version": 1, "td_quote": "AAAA"')],

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
+import { z } from 'zod';
 import { collectEvidence } from '../../attestation/attester/index.ts';
 import { appraiseInputs } from '../../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, fromHex, toHex } from '../../proto/index.ts';
@@ -76,17 +77,16 @@ async function verify(files: readonly string[], options: VerifyOptions, cli: Cli
 }
 
 function parseTime(text: string): Date {
-  const time = /^\d{4}-\d\d-\d\dT/.test(text) ? new Date(text) : new Date(Number.NaN);
-  if (Number.isNaN(time.getTime()))
+  // `Date` alone takes the 30th of February, and times without a zone as this machine's.
+  if (!z.iso.datetime({ offset: true }).safeParse(text).success)
     throw new CfnError('CFN_USAGE', `--now is ${text}, expected a time such as 2026-11-01T00:00:00Z`);
-  return time;
+  return new Date(text);
 }
 
 function parseNonce(text: string): Uint8Array<ArrayBuffer> {
-  const nonce = fromHex(text.toLowerCase(), 'CFN_USAGE');
-  if (nonce.length === 0 || nonce.length > NONCE_BYTES_MAX)
-    throw new CfnError('CFN_USAGE', `--nonce has ${nonce.length} bytes, expected 1 to ${NONCE_BYTES_MAX}`);
-  return nonce;
+  if (!/^(?:[0-9a-fA-F]{2})+$/.test(text) || text.length > 2 * NONCE_BYTES_MAX)
+    throw new CfnError('CFN_USAGE', `--nonce is ${text}, expected 1 to ${NONCE_BYTES_MAX} bytes as hexadecimal`);
+  return fromHex(text.toLowerCase());
 }
 
 async function collect(

@@ -1,7 +1,8 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
-import { CfnError } from '../../proto/index.ts';
+import { CfnError, concatBytes } from '../../proto/index.ts';
 
 const hex = z.string().regex(/^(?:[0-9a-fA-F]{2})*$/);
 
@@ -70,10 +71,16 @@ export async function readInputs(folder: string, inputs: readonly string[]): Pro
 export async function readInput(folder: string, path: string): Promise<InputFile> {
   const file = resolve(folder, path);
   try {
-    const { size } = await stat(file);
+    // The size that the file system names is no bound: devices and pipes have none.
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of createReadStream(file, { end: INPUT_BYTES_MAX }) as AsyncIterable<Uint8Array>) {
+      chunks.push(chunk);
+      size += chunk.length;
+    }
     if (size > INPUT_BYTES_MAX)
-      throw new CfnError('CFN_INPUT_INVALID', `${path} has ${size} bytes, more than ${INPUT_BYTES_MAX}`);
-    return { path, bytes: new Uint8Array(await readFile(file)) };
+      throw new CfnError('CFN_INPUT_INVALID', `${path} has more than ${INPUT_BYTES_MAX} bytes`);
+    return { path, bytes: concatBytes(...chunks) };
   } catch (cause) {
     if (cause instanceof CfnError) throw cause;
     throw new CfnError('CFN_INPUT_INVALID', `${path} cannot be read`, { cause });

@@ -23,6 +23,8 @@ describe('the nonce', () => {
   test.each<[string, Partial<Case>, string | undefined]>([
     ['is the case’s own', { nonce: 'abcd', reason: 'nonce differs' }, 'abcd'],
     ['is another one', { reason: 'expected nonce 00..00 differs from request nonce' }, ZEROS],
+    ['is the case’s own, in capitals, too', { nonce: 'ABCD' }, 'abcd'],
+    ['is that of the fields, in capitals, too', { fields: { nonce: STATED.toUpperCase() } }, STATED],
     ['is another one, as the note says', { note: 'use any other 32-byte nonce' }, ZEROS],
     ['is another one, in other words', { reason: 'nonce differs (any other value); trustee tests the same' }, ZEROS],
     ['is another one, by the id', { id: 'az-snp-wrong-nonce' }, ZEROS],

@@ -27,10 +27,10 @@ export function prepare(subject: Case, inputs: readonly InputFile[]): Preparatio
 }
 
 function expectedNonce(subject: Case, words: string, refused: boolean): Uint8Array | undefined {
-  if (subject.nonce != null) return fromHex(subject.nonce);
+  if (subject.nonce != null) return fromHex(subject.nonce.toLowerCase());
   if (refused && OTHER_NONCE.test(words)) return new Uint8Array(32);
   const stated = subject.fields?.['nonce'] ?? subject.fields?.['eat_nonce'] ?? STATED_NONCE.exec(words)?.[1];
-  return typeof stated === 'string' && /^(?:[0-9a-f]{2})+$/.test(stated) ? fromHex(stated) : undefined;
+  return typeof stated === 'string' && /^(?:[0-9a-f]{2})+$/i.test(stated) ? fromHex(stated.toLowerCase()) : undefined;
 }
 
 /** The first PCR value of a JSON input, one bit off. */

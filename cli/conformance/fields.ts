@@ -20,8 +20,15 @@ function compare(path: string, expected: unknown, came: unknown): string[] {
     const members = typeof came === 'object' && came !== null ? (came as Record<string, unknown>) : {};
     return Object.entries(expected).flatMap(([name, value]) => compare(`${path}.${name}`, value, members[name]));
   }
-  if (JSON.stringify(expected) === JSON.stringify(came ?? null)) return [];
+  if (plain(expected) === plain(came ?? null)) return [];
   return [`${path} is ${short(came)}, expected ${short(expected)}`];
+}
+
+/** Hexadecimal digits count the same in capitals. */
+function plain(value: unknown): string {
+  return JSON.stringify(value, (_name, member: unknown) =>
+    typeof member === 'string' && /^[0-9A-Fa-f]+$/.test(member) ? member.toLowerCase() : member,
+  );
 }
 
 function short(value: unknown): string {

@@ -48,19 +48,27 @@ function policyFor(gathered: Gathered, lenient: boolean): AppraisalPolicy {
 }
 
 /** Whether there is what it takes to verify the hardware below a paravisor. */
-function hasChain({ tpm, certificates, collateral }: Gathered): boolean {
-  return tpm.some(({ kind }) =>
-    kind === 'azure-snp'
-      ? certificates.some(({ vendor }) => vendor === 'amd')
-      : kind === 'azure-tdx' && collateral.length > 0,
-  );
+function hasChain(gathered: Gathered): boolean {
+  const kind = underneath(gathered);
+  if (kind === 'snp')
+    return gathered.certificates.some(
+      ({ vendor, certificates }) => vendor === 'amd' && certificates.some(({ isCa }) => isCa),
+    );
+  return kind === 'tdx' && gathered.collateral.length > 0;
+}
+
+/** The hardware below TPM evidence: in it, or in a paravisor's report beside it. */
+function underneath({ tpm, hcl }: Gathered): 'snp' | 'tdx' | undefined {
+  if (tpm.some(({ kind }) => kind === 'azure-snp')) return 'snp';
+  if (tpm.some(({ kind }) => kind === 'azure-tdx')) return 'tdx';
+  return tpm.some(({ kind }) => kind === 'tpm-quote') ? hcl[0]?.hardware.kind : undefined;
 }
 
 function teeOf(gathered: Gathered, lenient: boolean): unknown {
-  const { tdxQuotes, snpReports, tpm, documents } = gathered;
-  const underneath = hasChain(gathered) ? tpm.map(({ kind }) => kind) : [];
-  if (snpReports.length > 0 || underneath.includes('azure-snp') || documents[0]?.tee === 'snp') return snpOf(lenient);
-  if (tdxQuotes.length > 0 || underneath.includes('azure-tdx') || documents[0]?.tee === 'tdx') return tdxOf(lenient);
+  const { tdxQuotes, snpReports, documents } = gathered;
+  const below = hasChain(gathered) ? underneath(gathered) : undefined;
+  if (snpReports.length > 0 || below === 'snp' || documents[0]?.tee === 'snp') return snpOf(lenient);
+  if (tdxQuotes.length > 0 || below === 'tdx' || documents[0]?.tee === 'tdx') return tdxOf(lenient);
   return { kind: 'none', ...absent };
 }
 

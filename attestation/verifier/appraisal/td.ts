@@ -3,13 +3,14 @@ import { refuse } from '../../evidence/reasons.ts';
 import type { QeReport, TdReport, TdxQuote } from '../../evidence/tdx.ts';
 import type { Findings } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
+import { chooseCollateral } from '../intel/choose-collateral.ts';
 import { checkTd } from '../intel/td-policy.ts';
 import type { TcbClaims } from '../intel/tcb.ts';
 import { readPckChain } from '../intel/quote.ts';
 import { verifyTdx } from '../intel/verify.ts';
 import { isNotChecked } from '../policy/common.ts';
 import type { TdPolicy, TdxPolicy } from '../policy/tee.ts';
-import { INTEL_QE_SIGNER, SIMULATED_QE_SIGNER, TD_QE_PRODUCT } from '../trust-anchors.ts';
+import { INTEL_QE_SIGNER, INTEL_SGX_ROOT, SIMULATED_QE_SIGNER, TD_QE_PRODUCT } from '../trust-anchors.ts';
 import { checkReferences } from './references.ts';
 
 export interface TdInput {
@@ -25,7 +26,7 @@ export async function appraiseTd({ quote, policy, collateral, now }: TdInput, fi
   const claims = await verifyTdx(
     {
       quote,
-      collateral: collateralFor(quote, policy, collateral),
+      collateral: await collateralFor(quote, policy, collateral, now),
       now,
       ...(policy.kind === 'simulated' ? { root: policy.root } : tcbDemands(policy)),
     },
@@ -50,18 +51,20 @@ function tcbDemands({ collateral }: TdxPolicy): object {
   };
 }
 
-function collateralFor(
+async function collateralFor(
   quote: TdxQuote,
   policy: TdPolicy,
   documents: readonly string[],
-): string | undefined | { notChecked: string } {
+  now: Date,
+): Promise<string | undefined | { notChecked: string }> {
   if (policy.kind === 'simulated') return { notChecked: 'simulated platform: no vendor endorses it' };
   if (isNotChecked(policy.collateral)) return policy.collateral;
   if (documents.length < 2) return documents[0];
-  // Nothing is believed here: the verifier compares the platforms of what is chosen.
-  const fmspc = toHex(readPckChain(quote).extension.fmspc);
-  const names = new RegExp(`\\\\?"fmspc\\\\?":\\\\?"${fmspc}`, 'i');
-  return documents.find((document) => names.test(document)) ?? documents[0];
+  const pck = readPckChain(quote);
+  const chosen = await chooseCollateral(documents, { pck, root: INTEL_SGX_ROOT, now });
+  // None will do: the one that names the platform tells best why.
+  const names = new RegExp(`\\\\?"fmspc\\\\?":\\\\?"${toHex(pck.extension.fmspc)}`, 'i');
+  return chosen ?? documents.find((document) => names.test(document)) ?? documents[0];
 }
 
 type Collateral = Exclude<TdxPolicy['collateral'], { notChecked: string }>;

@@ -1,6 +1,6 @@
 import type { HclReport } from '../../evidence/azure-hcl.ts';
 import { refuse } from '../../evidence/reasons.ts';
-import { parseTdxQuote } from '../../evidence/tdx.ts';
+import { parseTdxQuote, type TdxQuote } from '../../evidence/tdx.ts';
 import type { TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
@@ -17,6 +17,8 @@ export interface TpmInput {
   readonly evidence: TpmEvidence;
   /** A paravisor's report that came beside a quote. */
   readonly hcl: HclReport | undefined;
+  /** A TD quote that came beside a quote, for a paravisor's report of TDX. */
+  readonly tdQuote: TdxQuote | undefined;
   /** Certificates of attestation keys and their issuers, in any order. */
   readonly certificates: readonly Certificate[];
   readonly nonce: Uint8Array | { readonly notChecked: string };
@@ -42,9 +44,12 @@ export async function appraiseTpm(input: TpmInput, findings: Findings): Promise<
   const hcl = 'hcl' in evidence ? evidence.hcl : evidence.kind === 'tpm-quote' ? input.hcl : undefined;
   if (hcl !== undefined) {
     const { verifyHardware } = input;
-    const tdQuote = evidence.kind === 'azure-tdx' ? parseTdxQuote(evidence.tdQuote) : undefined;
+    const tdQuote = evidence.kind === 'azure-tdx' ? parseTdxQuote(evidence.tdQuote) : input.tdQuote;
+    const userDataIsNonce = 'version' in evidence && evidence.version === 2;
+    const { secureBoot } = policy;
+    const { quote } = evidence;
     const azure = await verifyAzureVtpm(
-      { hcl, quote: evidence.quote, tdQuote, nonce, references, secureBoot: policy.secureBoot, verifyHardware },
+      { hcl, quote, tdQuote, nonce, userDataIsNonce, references, secureBoot, verifyHardware },
       findings,
     );
     return { kind: 'azure', azure };

@@ -7,7 +7,7 @@ import { sha256Hex, toHex, utf8 } from '../../../proto/index.ts';
 import { Findings, type Finding } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
 import type { GpuClaims, SwitchClaims } from '../nvidia/claims.ts';
-import type { AppraisalPolicy } from '../policy/policy.ts';
+import { isSimulated, type AppraisalPolicy } from '../policy/policy.ts';
 import type { EventLogClaims } from '../tpm/event-log.ts';
 import type { TpmClaims } from '../appraisal/tpm.ts';
 import type { NrasClaims } from '../tokens/nras.ts';
@@ -17,6 +17,7 @@ import { gather, type Gathered } from './gather.ts';
 import { appraiseLone } from './lone.ts';
 import type { InputKind } from './recognise.ts';
 import { appraiseDevices } from './devices.ts';
+import { appraiseParavisors } from './paravisors.ts';
 import { appraiseTees } from './tees.ts';
 import { appraiseTokens } from './tokens.ts';
 import { appraiseTpms } from './tpms.ts';
@@ -30,7 +31,7 @@ export interface InputsOptions {
 
 /** What the inputs say; plain JSON. Of refused evidence nothing proves it. */
 export interface InputsClaims {
-  /** True when nothing but one machine's own root vouches for the platform. */
+  /** True when nothing but one machine's own root vouches for the platform, or for its GPUs. */
   readonly simulated: boolean;
   readonly tdx: readonly TdxClaims[];
   readonly snp: readonly SnpClaims[];
@@ -90,6 +91,7 @@ export async function appraiseInputs(
   const tees = await appraiseTees(part);
   const devices = await appraiseDevices(part);
   const tpm = await appraiseTpms(part);
+  await appraiseParavisors(part, tees);
   const tokens = await appraiseTokens(part, devices);
   const eventLogs = await appraiseLogs(part, tees, tpm);
   const binding = await checkBinding(part, tees, devices);
@@ -98,7 +100,7 @@ export async function appraiseInputs(
     accepted: findings.failures.length === 0,
     findings: findings.list,
     claims: {
-      simulated: policy.tee.kind === 'simulated',
+      simulated: isSimulated(policy),
       tdx: tees.flatMap(({ tdx }) => tdx ?? []),
       snp: tees.flatMap(({ snp }) => snp ?? []),
       gpus: devices?.gpus ?? [],
@@ -124,7 +126,7 @@ async function appraiseDocuments({ gathered, policy, nonce, now, findings }: Par
     accepted: findings.failures.length === 0,
     findings: findings.list,
     claims: {
-      simulated: policy.tee.kind === 'simulated',
+      simulated: isSimulated(policy),
       tdx: claims.tdx === undefined ? [] : [claims.tdx],
       snp: claims.snp === undefined ? [] : [claims.snp],
       gpus: claims.gpus,

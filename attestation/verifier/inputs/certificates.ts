@@ -15,7 +15,7 @@ export interface CertificateFile {
 /** Whose they are, by their names; the chain verification decides whether that is true. */
 type Vendor = 'intel' | 'amd' | 'nvidia' | 'other';
 
-const BLOCK = /-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\s]*)-----END \1-----/g;
+const BLOCK = /-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\t\n\r ]*)-----END \1-----/g;
 const BLOCKS_MAX = 64;
 
 /**

@@ -1,10 +1,11 @@
 import { equalBytes } from '../../../proto/index.ts';
 import { certifiedFirmwareId } from '../../evidence/gpu-certificate.ts';
 import { parseNvidiaReport, type GpuReport, type SwitchReport } from '../../evidence/nvidia.ts';
-import { refuse, Refusal } from '../../evidence/reasons.ts';
+import { Refusal } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import { appraiseNvidia, type NvidiaClaims } from '../appraisal/gpus.ts';
 import type { NvidiaVerification } from '../nvidia/verify.ts';
+import { issuersOf } from '../pki/issuers.ts';
 import { verifyEcdsa } from '../pki/signatures.ts';
 import type { Part } from './appraise-inputs.ts';
 import { parsePemFile } from './certificates.ts';
@@ -26,14 +27,12 @@ export async function appraiseDevices({
     findings.skip('GPUs', gpu.notRequired);
     return undefined;
   }
-  const chains = gathered.certificates.filter(({ vendor }) => vendor === 'nvidia').map((file) => file.certificates);
-  const fallback = gathered.certificates.filter(({ vendor }) => vendor === 'other').map((file) => file.certificates);
+  const named = chainsOf(gathered, 'nvidia');
+  const chains = named.length > 0 ? named : chainsOf(gathered, 'other');
   const devices = [];
   for (const [index, { report, pem }] of reports.entries()) {
     const own = pem === undefined ? undefined : parsePemFile(pem).file?.certificates;
-    const chain = own ?? (await chainFor(report, index, chains.length > 0 ? chains : fallback));
-    if (chain === undefined) refuse('collateral/missing', 'a device report comes without its certificate chain');
-    devices.push({ report, chain });
+    devices.push({ report, chain: own ?? (await chainFor(report, index, chains)) });
   }
   return appraiseNvidia(
     {
@@ -54,6 +53,15 @@ function deviceNonce({ captures: [capture] }: Gathered, nonce: Part['nonce']): P
   return 'notChecked' in nonce && capture !== undefined ? capture.nonce : nonce;
 }
 
+/** Chains, one a file; those whose upper part, or every certificate, comes in a file of its own are put together. */
+function chainsOf({ certificates }: Gathered, owner: 'nvidia' | 'other'): (readonly Certificate[])[] {
+  const files = certificates.filter(({ vendor }) => vendor === owner).map((file) => file.certificates);
+  const all = files.flat();
+  const chains = files.map((file) => [...file, ...file.slice(-1).flatMap((last) => issuersOf(last, all))]);
+  const begun = chains.filter(([leaf]) => leaf?.isCa === false);
+  return begun.length > 0 ? begun : chains;
+}
+
 /**
  * The chain of a report: the one whose leaf signed it, or whose leaf names its firmware; else the one in the same place, so that the
  * verifier can say what is wrong with it.
@@ -62,15 +70,14 @@ async function chainFor(
   report: GpuReport | SwitchReport,
   index: number,
   chains: readonly (readonly Certificate[])[],
-): Promise<readonly Certificate[] | undefined> {
-  if (chains.length === 1) return chains[0];
+): Promise<readonly Certificate[]> {
   for (const chain of chains) {
     const key = chain[0]?.publicKey;
     if (key?.type === 'ec' && key.curve === 'P-384') {
       if (await verifyEcdsa(key, 'SHA-384', report.signature, report.signedBytes)) return chain;
     }
   }
-  return chains.find(([leaf]) => leaf !== undefined && namesFirmware(leaf, report)) ?? chains[index] ?? chains[0];
+  return chains.find(([leaf]) => leaf !== undefined && namesFirmware(leaf, report)) ?? chains[index] ?? chains[0] ?? [];
 }
 
 function namesFirmware(leaf: Certificate, { fwid }: GpuReport | SwitchReport): boolean {

@@ -1,16 +1,17 @@
-import { fromUtf8, parseEvidence, type Evidence } from '../../../proto/index.ts';
+import { parseEvidence, type Evidence } from '../../../proto/index.ts';
 import { parseHclReport, type HclReport } from '../../evidence/azure-hcl.ts';
 import { parseCcelTable } from '../../evidence/ccel-table.ts';
 import { parseCrl, type Crl } from '../../evidence/crl.ts';
 import { parseEventLog, type EventLog } from '../../evidence/event-log.ts';
-import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
+import { parseNvidiaEvidenceJson } from '../../evidence/nvidia-evidence-json.ts';
 import { parseOcspResponse, type OcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTinfoilCapture, type TinfoilCapture } from '../../evidence/tinfoil.ts';
 import { parseTpmEvidence, type TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
-import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
+import { parseCertificate } from '../../evidence/x509.ts';
 import { decodeBase64 } from './text.ts';
 import { certificateFile, parsePemFile, type CertificateFile } from './certificates.ts';
+import { joinCollateral } from './join-collateral.ts';
 import { recognise, type Input, type InputKind } from './recognise.ts';
 
 /** Everything that the inputs hold, by what it is. Parsed as far as that takes no key; nothing is verified. */
@@ -77,7 +78,10 @@ export function gather(inputs: readonly Uint8Array[]): Gathered {
     gathered.kinds.push(input.kind);
     add(input, gathered);
   }
-  joinCollateral(gathered);
+  gathered.collateral.push(...joinCollateral(gathered));
+  // Without a TPM's quote, the hardware's report is what a paravisor's report proves; of TDX, a TD quote has to come with it.
+  if (gathered.tpm.length === 0)
+    for (const { hardware } of gathered.hcl) if (hardware.kind === 'snp') gathered.snpReports.push(hardware.report);
   return gathered;
 }
 
@@ -134,7 +138,7 @@ function add(input: Input, to: Gathered): void {
     case 'worker-capture':
       return addCapture(parseTinfoilCapture(input.text), to);
     case 'gpu-evidence':
-      return addGpuEvidence(input.json, to);
+      return addGpuEvidence(input.text, to);
     case 'rim-answer':
       return void to.rims.push(base64Member(input.json, 'rim'));
     case 'certificate-list': {
@@ -170,43 +174,8 @@ function addCapture(capture: TinfoilCapture, to: Gathered): void {
 }
 
 /** NVIDIA's tools and NRAS requests: a list of reports with their chains. */
-function addGpuEvidence(json: unknown, to: Gathered): void {
-  const list = Array.isArray(json) ? json : (member(json, 'evidence_list') ?? member(json, 'evidences') ?? [json]);
-  if (!Array.isArray(list)) refuse('parse/json', 'GPU evidence is no list');
-  for (const item of list as unknown[]) to.devices.push(parseDevice(item));
-}
-
-/** One device of GPU evidence as JSON: report and chain in base64, the chain as PEM. */
-export function parseDevice(item: unknown): { report: Uint8Array; pem: string } {
-  const report = base64Member(item, 'evidence');
-  const pem = fromUtf8(base64Member(item, 'certificate'), 'CFN_EVIDENCE_MALFORMED');
-  return { report, pem };
-}
-
-/** Intel's answers, with the chains and CRLs that belong to them by their names. */
-function joinCollateral(gathered: Gathered): void {
-  const { tcbInfos, qeIdentities, certificates, crls, collateral } = gathered;
-  const [tcbInfo] = tcbInfos;
-  const [qeIdentity] = qeIdentities;
-  if (tcbInfo === undefined && qeIdentity === undefined) return;
-  const all = certificates.flatMap((file) => file.certificates);
-  const named = (name: RegExp): Certificate[] =>
-    all.filter(({ subjectCommonName }) => name.test(subjectCommonName)).slice(0, 1);
-  const chain = (leaf: RegExp): string => certificateFile([...named(leaf), ...named(/SGX Root CA/)]).pem;
-  const crl = (root: boolean): Uint8Array =>
-    crls.find(({ issuer }) => root === fromLatin1(issuer).includes('SGX Root CA'))?.der ?? new Uint8Array();
-  const signing = chain(/TCB Signing/);
-  collateral.push(
-    writeIntelCollateral({
-      tcbInfo: tcbInfo ?? '',
-      qeIdentity: qeIdentity ?? '',
-      tcbInfoIssuerChain: signing,
-      qeIdentityIssuerChain: signing,
-      pckCrlIssuerChain: chain(/SGX PCK (?:Platform|Processor) CA/),
-      pckCrl: crl(false),
-      rootCaCrl: crl(true),
-    }),
-  );
+function addGpuEvidence(text: string, to: Gathered): void {
+  for (const { report, certificates } of parseNvidiaEvidenceJson(text)) to.devices.push({ report, pem: certificates });
 }
 
 function parseNote(text: string): Map<string, string> {
@@ -230,8 +199,4 @@ function base64Member(json: unknown, name: string): Uint8Array {
 function base64(text: unknown, what: string): Uint8Array {
   const bytes = typeof text === 'string' ? decodeBase64(text.replaceAll(/\s/g, '')) : undefined;
   return bytes ?? refuse('parse/json', `${what} is not base64`);
-}
-
-function fromLatin1(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
 }

@@ -45,12 +45,14 @@ describe('inputs are told by their content', () => {
   test('also as hexadecimal and base64 text', () => {
     const quote = read('tdx/quotes/v4-phala-b0c06f.bin');
     expect(recognise(utf8(`${toHex(quote)}\n`))).toEqual({ kind: 'tdx-quote', bytes: quote });
+    expect(recognise(utf8(`0x${toHex(quote)}`))).toEqual({ kind: 'tdx-quote', bytes: quote });
     const base64 = Buffer.from(quote).toString('base64').replaceAll(/.{76}/g, '$&\n');
     expect(recognise(utf8(base64))).toMatchObject({ kind: 'tdx-quote' });
   });
 
   test.each([
     ['nothing', new Uint8Array(), 'parse/empty'],
+    ['white space', utf8(' \n'), 'parse/unknown-input'],
     ['a text', utf8('hello there, this is no evidence'), 'parse/unknown-input'],
     ['bytes', new Uint8Array(40).fill(0xee), 'parse/unknown-input'],
     ['broken JSON', utf8('{"tpm_quote":'), 'parse/json'],
@@ -62,6 +64,14 @@ describe('inputs are told by their content', () => {
     ],
   ])('%s is refused', (_, bytes, reason) => {
     expect(() => gather([bytes])).toThrow(expect.objectContaining({ reason }) as Error);
+  });
+
+  test('a text that is almost a note takes no time', () => {
+    const started = performance.now();
+    expect(() => recognise(utf8(`${'A=11111'.repeat(1000)}!`))).toThrow(
+      expect.objectContaining({ reason: 'parse/unknown-input' }) as Error,
+    );
+    expect(performance.now() - started).toBeLessThan(1000);
   });
 });
 
@@ -112,6 +122,15 @@ describe('parts are put together', () => {
     );
     expect(new Set(failures)).toEqual(new Set(['collateral/rim-missing']));
     expect(claims.gpus.map(({ driver }) => driver)).toEqual(['550.90.07', '535.86.09']);
+  });
+
+  test('GPU evidence as JSON: its chain in PEM, its report in hexadecimal; no list is empty', async () => {
+    const [report = new Uint8Array(), chain = new Uint8Array(), ...rims] = H100;
+    const device = { evidence: toHex(report), certificate: new TextDecoder().decode(chain) };
+    expect(await appraise([utf8(JSON.stringify([device])), ...rims], H100_AT)).toMatchObject({ accepted: true });
+    expect(() => gather([utf8('{"evidence_list":[]}')])).toThrow(
+      expect.objectContaining({ reason: 'parse/empty' }) as Error,
+    );
   });
 
   test('an event log with the quote whose registers it explains', async () => {
@@ -176,6 +195,58 @@ describe('a supplied endorsement is verified, also where none is demanded', () =
   });
 });
 
+describe('of several endorsements the fitting ones are used', () => {
+  const all = (path: string) => readdirSync(new URL(`${path}/`, folder)).map((name) => read(`${path}/${name}`));
+
+  test('collateral of several platforms and days', async () => {
+    const documents = all('tdx/collateral');
+    const at = async (quote: string, now: string) => {
+      const one = await appraise([read(`tdx/quotes/${quote}.bin`), ...documents], now);
+      const other = await appraise([read(`tdx/quotes/${quote}.bin`), ...documents.toReversed()], now);
+      expect(other.failures).toEqual(one.failures);
+      return one.failures;
+    };
+    expect(await at('v5-go-tdx-guest-90c06f', '2026-02-25T00:00:00Z')).toEqual([]);
+    expect(await at('v4-teekit-gcp-00806f05', '2025-10-25T00:00:00Z')).toEqual([]);
+    expect(await at('v4-cos113-00806f05', '2025-02-20T00:00:00Z')).toEqual([]);
+    expect(await at('v5-go-tdx-guest-90c06f', '2026-06-25T00:00:00Z')).toContain('collateral/expired');
+  });
+
+  test('loose parts of several days, and for SGX', async () => {
+    type Members = Readonly<Record<string, string>>;
+    const members = (file: string) =>
+      JSON.parse(new TextDecoder().decode(read(`tdx/collateral/${file}.json`))) as Members;
+    const bytes = (hex = '') => new Uint8Array(Buffer.from(hex, 'hex'));
+    const answers = (c: Members) => [
+      utf8(`{"tcbInfo":${c['tcb_info']},"signature":"${c['tcb_info_signature']}"}`),
+      utf8(`{"enclaveIdentity":${c['qe_identity']},"signature":"${c['qe_identity_signature']}"}`),
+    ];
+    const lists = (c: Members) => [bytes(c['pck_crl']), bytes(c['root_ca_crl'])];
+    const signing = (c: Members) => utf8(c['tcb_info_issuer_chain'] ?? '');
+    const [fresh, stale] = [members('b0c06f-2025-06'), members('00806f05-2025-02')];
+    const quote = read('tdx/quotes/v4-phala-b0c06f.bin');
+    const now = '2025-06-25T00:00:00Z';
+    // The PCK CA and the root come with the quote.
+    const parts = [quote, signing(stale), signing(fresh), ...lists(stale), ...lists(fresh), ...answers(fresh)];
+    expect((await appraise(parts, now)).failures).toEqual([]);
+    expect((await appraise([quote, signing(fresh), ...lists(stale), ...answers(fresh)], now)).failures).toContain(
+      'revocation/stale',
+    );
+    const sgx = members('sgx-00a067110000-2025-06');
+    const both = [...answers(sgx), utf8(sgx['pck_crl_issuer_chain'] ?? ''), bytes(sgx['pck_crl']), ...parts];
+    expect((await appraise(both, now)).failures).toEqual([]);
+    expect((await appraise([quote, ...answers(sgx), ...lists(fresh), signing(fresh)], now)).failures).toEqual([
+      'collateral/wrong-id',
+      'collateral/wrong-id',
+    ]);
+  });
+
+  test('certificates of many chips', async () => {
+    const inputs = [read('snp/reports/genoa-v3-msft.bin'), ...all('snp/certs'), ...all('snp/chains')];
+    expect((await appraise(inputs, '2026-03-01T00:00:00Z')).failures).toEqual([]);
+  });
+});
+
 describe('endorsements alone', () => {
   test('a RIM: who signed it', async () => {
     const ocsp = read('nvidia/ocsp/gpu_driver_rim_l4.der');
@@ -201,6 +272,44 @@ describe('endorsements alone', () => {
   });
 });
 
+describe("a paravisor's report without a TPM quote", () => {
+  const NOW = '2026-03-01T00:00:00Z';
+  const json = (name: string) =>
+    JSON.parse(new TextDecoder().decode(read(`tpm/${name}.json`))) as Record<
+      'hcl_report' | 'vcek' | 'td_quote',
+      string
+    >;
+  const bytes = (text: string) => new Uint8Array(Buffer.from(text, 'base64url'));
+
+  test('of SNP: its hardware report is verified, and that it covers the runtime data', async () => {
+    const { hcl_report, vcek } = json('az-snp-evidence-v1');
+    const certificates = [bytes(vcek), read('snp/chains/ask_ark_milan.pem')];
+    const hcl = bytes(hcl_report);
+    expect((await appraise([hcl, ...certificates], NOW)).failures).toEqual([]);
+    const flipped = (at: number) => hcl.with(at, (hcl[at] ?? 0) ^ 1);
+    expect((await appraise([flipped(32 + 0x90), ...certificates], NOW)).failures).toEqual([
+      'evidence/report-signature',
+    ]);
+    const runtime = Buffer.from(hcl).indexOf('HCLEkPub');
+    expect((await appraise([flipped(runtime), ...certificates], NOW)).failures).toEqual(['evidence/runtime-data-hash']);
+    expect((await appraise([hcl], NOW)).failures).toEqual(['collateral/missing']);
+  });
+
+  test('of TDX: nothing without its TD quote', async () => {
+    const { hcl_report, td_quote } = json('az-tdx-evidence-v1');
+    const certificates = read('snp/chains/ask_ark_milan.pem');
+    expect((await appraise([bytes(hcl_report), certificates], NOW)).failures).toContain('collateral/missing');
+    const beside = [bytes(hcl_report), read('tdx/quotes/v4-phala-b0c06f.bin')];
+    expect((await appraise(beside, NOW)).failures).toContain('binding/report-data');
+    expect((await appraise([bytes(hcl_report), bytes(td_quote)], NOW)).failures).toEqual(['collateral/missing']);
+  });
+
+  test('beside TPM evidence of another machine', async () => {
+    const inputs = [read('tpm/az-snp-evidence-v1.json'), read('tpm/az-snp.hcl-report.bin')];
+    expect((await appraise(inputs, NOW)).failures).toEqual(['parse/unknown-input']);
+  });
+});
+
 describe('TPM evidence', () => {
   const NOW = '2026-03-01T00:00:00Z';
   test('is verified down to the hardware where its chain is there', async () => {
@@ -216,6 +325,39 @@ describe('TPM evidence', () => {
     hcl[32 + 0x90] = (hcl[32 + 0x90] ?? 0) ^ 1; // the launch measurement
     const changed = utf8(text.replace(json.hcl_report, hcl.toString('base64url')));
     expect((await appraise([changed], NOW)).failures).toEqual(['evidence/report-signature']);
+  });
+
+  test('of version 2: the nonce is reported by the paravisor, too', async () => {
+    expect((await appraise([read('tpm/az-snp-evidence-v2.json')], NOW)).failures).toEqual([]);
+    const text = new TextDecoder().decode(read('tpm/az-snp-evidence-v1.json'));
+    const renamed = utf8(text.replace('"version": 1', '"version": 2'));
+    expect((await appraise([renamed], NOW)).failures).toEqual(['binding/nonce-mismatch']);
+  });
+
+  test('in several files: the same is verified', async () => {
+    type Evidence = Readonly<Record<'hcl_report' | 'td_quote' | 'vcek', string>> & { readonly tpm_quote: unknown };
+    const json = (name: string) => JSON.parse(new TextDecoder().decode(read(`tpm/${name}.json`))) as Evidence;
+    const bytes = (text: string) => new Uint8Array(Buffer.from(text, 'base64url'));
+    const snp = json('az-snp-evidence-v1');
+    const hcl = bytes(snp.hcl_report);
+    const quote = utf8(JSON.stringify(snp.tpm_quote));
+    const chain = [bytes(snp.vcek), read('snp/chains/ask_ark_milan.pem')];
+    expect((await appraise([quote, hcl], NOW)).failures).toEqual([]);
+    expect((await appraise([quote, hcl, ...chain], NOW)).failures).toEqual([]);
+    const measurement = 32 + 0x90;
+    const changed = hcl.with(measurement, (hcl[measurement] ?? 0) ^ 1);
+    expect((await appraise([quote, changed, ...chain], NOW)).failures).toEqual(['evidence/report-signature']);
+
+    const tdx = json('az-tdx-evidence-v1');
+    const parts = [utf8(JSON.stringify(tdx.tpm_quote)), bytes(tdx.hcl_report)];
+    expect((await appraise(parts, NOW)).failures).toEqual([]);
+    const collateral = read('tdx/collateral/00806f05-2025-10.json');
+    const at = '2025-10-25T00:00:00Z';
+    expect((await appraise([...parts, collateral], at)).failures).toContain('collateral/missing');
+    const whole = await appraise([...parts, bytes(tdx.td_quote), collateral], at);
+    expect(new Set(whole.failures)).toEqual(new Set(['tcb/out-of-date']));
+    const other = read('tdx/quotes/v4-teekit-gcp-00806f05.bin');
+    expect((await appraise([...parts, other, collateral], at)).failures).toContain('binding/report-data');
   });
 
   test('a certificate of another key does not vouch for it', async () => {
@@ -273,6 +415,24 @@ describe('a policy’s demand is not met by evidence of another kind', () => {
   });
 
   const unknown = { notChecked: 'a test' };
+});
+
+test('INV-04 a simulated GPU without a CPU is said to be simulated', async () => {
+  const { evidence, policy, now, close } = await appraisalFixture();
+  await close();
+  const [gpu] = evidence.gpus;
+  const device = {
+    evidence: Buffer.from(gpu?.report ?? '', 'base64url').toString('base64'),
+    certificate: btoa(gpu?.certificates ?? ''),
+  };
+  const alone = parsePolicy({
+    ...policy,
+    tee: { kind: 'none', notRequired: 'a test' },
+    binding: { notRequired: 'a test' },
+  });
+  const inputs = [utf8(JSON.stringify([device]))];
+  const { accepted, claims } = await appraiseInputs(inputs, { policy: alone, now });
+  expect({ accepted, simulated: claims.simulated }).toEqual({ accepted: true, simulated: true });
 });
 
 test('an evidence document stands alone', async () => {

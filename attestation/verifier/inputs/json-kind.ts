@@ -30,6 +30,7 @@ const FORMS: readonly (readonly [JsonKind, ...string[]])[] = [
   ['tcb-info', 'tcbInfo', 'signature'],
   ['qe-identity', 'enclaveIdentity', 'signature'],
   ['tpm-evidence', 'tpm_quote'],
+  ['tpm-evidence', 'quote', 'report', 'vcek'],
   ['tpm-evidence', 'message', 'signature', 'pcrs'],
   ['trust-authority-bundle', 'tdx'],
   ['gpu-evidence', 'evidence_list'],

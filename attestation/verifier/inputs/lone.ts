@@ -1,12 +1,13 @@
 import { sha256Hex } from '../../../proto/index.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
-import { openRevocation } from '../nvidia/revocation.ts';
+import { openRevocation, type Revocation } from '../nvidia/revocation.ts';
 import { beginRim, openRim, verifyRim } from '../nvidia/rim.ts';
 import { verifyChain } from '../pki/chain.ts';
 import { issuersOf } from '../pki/issuers.ts';
 import { AK_ROOTS, AMD_ROOTS, INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT, NVIDIA_RIM_ROOT } from '../trust-anchors.ts';
 import type { Part } from './appraise-inputs.ts';
+import type { Gathered } from './gather.ts';
 import { crlsOf } from './tees.ts';
 
 const ROOTS: readonly string[] = [
@@ -28,19 +29,29 @@ export async function appraiseLone(part: Part): Promise<void> {
   if (evidence || rims.length > 0) return;
   const all = certificates.flatMap((file) => file.certificates);
   const leaves = all.filter(({ isCa }) => !isCa);
-  if (leaves.length === 0)
+  if (leaves.length === 0) {
     await part.findings.check('evidence', () => refuse('parse/unknown-input', 'there is no evidence among the inputs'));
-  for (const leaf of leaves) await verifyLeaf(leaf, all, part);
+    return;
+  }
+  const revocation = revocationOf(part, part.gathered.crls);
+  for (const leaf of leaves) await verifyLeaf(leaf, all, revocation, part);
+  await revocation.finish(part.findings);
 }
 
-async function verifyRims({ gathered, now, findings }: Part): Promise<void> {
-  const revocation = openRevocation({
-    ocsp: gathered.ocsp,
-    crls: crlsOf(gathered, 'nvidia'),
+/** What was supplied counts; nothing is demanded. */
+function revocationOf({ gathered: { ocsp }, now }: Part, crls: Gathered['crls']): Revocation {
+  return openRevocation({
+    ocsp,
+    crls,
     demand: { whenSupplied: 'nothing was supplied for it' },
     holdTolerated: false,
     now,
   });
+}
+
+async function verifyRims(part: Part): Promise<void> {
+  const { gathered, now, findings } = part;
+  const revocation = revocationOf(part, crlsOf(gathered, 'nvidia'));
   for (const bytes of gathered.rims) {
     const rim = await openRim(bytes, NVIDIA_RIM_ROOT, undefined);
     await verifyRim(beginRim(rim, NVIDIA_RIM_ROOT), now, undefined, findings);
@@ -49,7 +60,12 @@ async function verifyRims({ gathered, now, findings }: Part): Promise<void> {
   await revocation.finish(findings);
 }
 
-async function verifyLeaf(leaf: Certificate, all: readonly Certificate[], { now, findings }: Part): Promise<void> {
+async function verifyLeaf(
+  leaf: Certificate,
+  all: readonly Certificate[],
+  revocation: Revocation,
+  { now, findings }: Part,
+): Promise<void> {
   const chain = [leaf, ...issuersOf(leaf, all)];
   const what = `certificate ${leaf.subjectCommonName || 'without a name'}`;
   await findings.check(`${what}: chain`, async () => {
@@ -57,4 +73,5 @@ async function verifyLeaf(leaf: Certificate, all: readonly Certificate[], { now,
     if (!ROOTS.includes(root)) refuse('certificate/untrusted-root', `${what} leads to no root that is pinned`);
     await verifyChain(chain, { root, now, what });
   });
+  await revocation.check(chain, 0, what, findings);
 }

@@ -41,10 +41,20 @@ export function recognise(bytes: Uint8Array, wrappings = 0): Input {
   if (trimmed.startsWith('<')) return { kind: 'rim', text };
   if (text.includes('-----BEGIN ')) return { kind: 'pem', text };
   if (/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\s*$/.test(trimmed)) return { kind: 'token', text: text.trim() };
-  if (/^(?:[A-Z0-9_]+=[0-9a-fA-F]+\s*)+$/.test(trimmed)) return { kind: 'binding-note', text };
+  if (isNote(trimmed)) return { kind: 'binding-note', text };
   const inner = wrappings < WRAPPINGS_MAX ? decodeText(trimmed) : undefined;
   if (inner === undefined) refuse('parse/unknown-input', 'a text that is no kind of evidence we know');
   return recognise(inner, wrappings + 1);
+}
+
+/** Longest note; it names a nonce and a key or two. */
+const NOTE_CHARACTERS_MAX = 16 * 1024;
+
+/** `NAME=hex` lines. Line by line: one pattern over all of them takes time exponential to their length when the last one does not fit. */
+function isNote(text: string): boolean {
+  if (text.length > NOTE_CHARACTERS_MAX) return false;
+  const lines = text.trim().split(/\s+/);
+  return lines.every((line) => /^[A-Z0-9_]+=[0-9a-fA-F]+$/.test(line));
 }
 
 function recogniseJson(text: string): Input {

@@ -4,7 +4,8 @@ import { fromHex } from '../../../proto/index.ts';
 export function decodeText(text: string): Uint8Array | undefined {
   const compact = text.replaceAll(/\s/g, '');
   if (compact.length === 0) return undefined;
-  if (compact.length % 2 === 0 && /^[0-9a-fA-F]+$/.test(compact)) return fromHex(compact.toLowerCase());
+  const digits = /^(?:0x)?([0-9a-fA-F]+)$/.exec(compact)?.[1] ?? '';
+  if (digits.length > 0 && digits.length % 2 === 0) return fromHex(digits.toLowerCase());
   return decodeBase64(compact);
 }
 

@@ -1,6 +1,6 @@
 import { fromHex } from '../../../proto/index.ts';
 import { parseNrasAnswer } from '../../evidence/nras.ts';
-import { appraiseToken } from '../appraisal/token.ts';
+import { appraiseToken, checkSameDevices } from '../appraisal/token.ts';
 import { Findings, type Finding } from '../findings.ts';
 import type { NrasClaims } from '../tokens/nras.ts';
 import { refuse } from '../../evidence/reasons.ts';
@@ -22,9 +22,10 @@ export async function appraiseTokens(part: Part, devices: AppraisedDevices | und
   for (const answer of gathered.nras) {
     const { nonce, given } = nonceFor(part, answer, devices);
     const own = new Findings();
-    claims.push(await appraiseToken({ answer, jwks: gathered.jwks, nonce, policy: token, devices: local, now }, own));
+    claims.push(await appraiseToken({ answer, jwks: gathered.jwks, nonce, policy: token, now }, own));
     findings.add(given ? own.list : own.list.map(withoutNonce));
   }
+  if (claims.length > 0) await checkSameDevices(claims, local, findings);
   return claims;
 }
 
@@ -35,7 +36,8 @@ function nonceFor(
   devices: AppraisedDevices | undefined,
 ): { nonce: Uint8Array; given: boolean } {
   if (!('notChecked' in nonce)) return { nonce, given: true };
-  const reported = captures[0]?.nonce ?? devices?.verification.gpus[0]?.report.nonce;
+  const [device] = [...(devices?.verification.gpus ?? []), ...(devices?.verification.switches ?? [])];
+  const reported = captures[0]?.nonce ?? device?.report.nonce;
   if (reported !== undefined) return { nonce: reported, given: true };
   const own = parseNrasAnswer(answer).overall.claims['eat_nonce'];
   const isHex = typeof own === 'string' && /^(?:[0-9a-fA-F]{2})+$/.test(own);

@@ -2,6 +2,7 @@ import { equalBytes } from '../../../proto/index.ts';
 import { parseAmdLeaf } from '../../evidence/amd-certificate.ts';
 import { isOfChip } from '../../evidence/amd-endorsements.ts';
 import { refuse } from '../../evidence/reasons.ts';
+import { parseTdxQuote } from '../../evidence/tdx.ts';
 import { parseSnpReport } from '../../evidence/snp.ts';
 import type { TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
@@ -38,6 +39,7 @@ export async function appraiseTpms(part: Part): Promise<AppraisedTpm[]> {
       {
         evidence,
         hcl: gathered.hcl[0],
+        tdQuote: gathered.tdxQuotes.slice(0, 1).map(parseTdxQuote)[0],
         certificates: certificatesOf(gathered, 'other'),
         nonce,
         policy: tpm,
@@ -73,9 +75,12 @@ function hardwareVerifier(evidence: TpmEvidence, part: Part): HardwareVerifier {
         refuse('policy/tee-kind', `the paravisor's report is of ${hardware.kind}, the policy accepts ${tee.kind} only`);
     });
     if (!isKind) return;
-    const report =
-      hardware.kind === 'snp' ? hardware.report : 'tdQuote' in evidence ? evidence.tdQuote : new Uint8Array();
-    await appraiseTee(report, part, vcek === undefined ? [] : [vcek]);
+    const quote = 'tdQuote' in evidence ? evidence.tdQuote : part.gathered.tdxQuotes[0];
+    await appraiseTee(
+      hardware.kind === 'snp' ? hardware.report : (quote ?? new Uint8Array()),
+      part,
+      vcek === undefined ? [] : [vcek],
+    );
   };
 }
 

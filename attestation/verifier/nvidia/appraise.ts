@@ -22,8 +22,10 @@ export async function appraiseGpus(
   findings: Findings,
 ): Promise<void> {
   await findings.check('GPU count', () => requireCount(gpus.length, demands));
-  await findings.check('GPU identities', () => requireDistinct(gpus));
-  await findings.check('GPU family', () => requireOneFamily(gpus));
+  if (gpus.length > 0) {
+    await findings.check('GPU identities', () => requireDistinct(gpus));
+    await findings.check('GPU family', () => requireOneFamily(gpus));
+  }
   for (const gpu of gpus) {
     const { name, report } = gpu;
     await findings.check(`${name} architecture`, () => requireArchitecture(gpu, demands));
@@ -48,7 +50,7 @@ export async function appraiseSwitches(
   { measurements }: SwitchDemands,
   findings: Findings,
 ): Promise<void> {
-  await findings.check('switch identities', () => requireDistinct(switches));
+  if (switches.length > 0) await findings.check('switch identities', () => requireDistinct(switches));
   for (const device of switches) await appraiseMeasurements(device, measurements, findings);
 }
 

@@ -1,16 +1,22 @@
 import { z } from 'zod';
 import type { GpuDemands } from '../nvidia/demands.ts';
+import { compareVersions } from '../nvidia/version.ts';
 import { forbiddenOr, notChecked, reason, references, requiredOr, simulatedRoot } from './common.ts';
 
 const MODES = ['single-passthrough', 'multi-gpu-passthrough', 'protected-pcie'] as const;
 
 const version = z.string().min(1).max(64);
-const versions = z.union([
-  z.strictObject({ oneOf: z.array(version).max(64) }),
-  /** Numbers are compared part by part. */
-  z.strictObject({ minimum: version }),
-  notChecked,
-]);
+
+/** @param base of the parts of a version that others are compared with */
+function versions(base: 10 | 16) {
+  const isVersion = (text: string): boolean => compareVersions(text, text, base) !== undefined;
+  return z.union([
+    z.strictObject({ oneOf: z.array(version).max(64) }),
+    /** Numbers are compared part by part. */
+    z.strictObject({ minimum: version.refine(isVersion, 'expected a version, such as 550.90.07') }),
+    notChecked,
+  ]);
+}
 /** RIM index, from 0: SPDM block index less one. */
 const index = z.string().regex(/^(0|[1-9][0-9]{0,2})$/);
 
@@ -28,8 +34,8 @@ export const gpuSchema = z.strictObject({
   countMin: z.int().min(1).max(16),
   countMax: z.int().min(1).max(16),
   architectures: z.array(z.enum(['HOPPER', 'BLACKWELL'])),
-  driver: versions,
-  vbios: versions,
+  driver: versions(10),
+  vbios: versions(16),
   /** The report's firmware id must be the certificate's. Drivers before 550 do not report it. */
   firmwareId: z.union([z.literal('required'), z.strictObject({ whenReported: reason })]),
   /**

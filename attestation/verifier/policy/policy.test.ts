@@ -82,6 +82,11 @@ test('a wrong field is named, also inside of an alternative', () => {
   expect(message(without(policy, ['gpu', 'countMin'], 0))).toMatch(/^gpu\.countMin: /);
   expect(message(without(policy, ['tee', 'kind'], 'sgx'))).toMatch(/^tee\.kind: /);
   expect(message(null)).toMatch(/^policy: /);
+  expect(message(without(policy, ['gpu', 'driver'], { minimum: 'newest' }))).toMatch(/^gpu\.driver\.minimum: /);
+  expect(message(without(policy, ['gpu', 'countMin'], 2))).toMatch(/^gpu\.countMax: /);
+  const issuer = 'https://nras.attestation.nvidia.com';
+  for (const jwks of ['{}', 'none', '{"keys":[]}'])
+    expect(message(without(policy, ['token'], { issuer, keys: { jwks } }))).toMatch(/^token\.keys\.jwks: /);
   expect(message({ ...policy, format: 'cfn/appraisal-policy/v1' })).toMatch(/^format: /);
 });
 
@@ -94,6 +99,15 @@ describe('INV-04 real and simulated do not mix', () => {
     expect(() => parsePolicy(without(value, ['gpu', 'root'], root))).toThrow(invalid);
     expect(() => parsePolicy(without(value, ['tee', 'root'], '00'.repeat(32)))).toThrow(invalid);
     expect(() => parsePolicy(without(value, ['tee', 'kind'], 'simulated'))).toThrow(invalid);
+  });
+
+  test.each(real)('%s cannot become one for simulated evidence, whatever else is changed in it', (name) => {
+    const { tee, gpu } = policy;
+    expect(() => parsePolicy({ ...policy, name })).toThrow(invalid);
+    expect(() => parsePolicy({ ...readyMade(name), tee, gpu })).toThrow(invalid);
+    const none = { kind: 'none', notRequired: 'a test' };
+    expect(() => parsePolicy({ ...readyMade(name), tee: none, gpu })).toThrow(invalid);
+    expect(() => parsePolicy({ ...readyMade(name), tee, gpu: { notRequired: 'a test' } })).toThrow(invalid);
   });
 
   test('a simulated policy cannot name a vendor’s root, nor a real GPU', () => {

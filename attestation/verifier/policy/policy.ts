@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { CfnError, frame, sha256Hex, utf8 } from '../../../proto/index.ts';
 import { isNotChecked, notRequired } from './common.ts';
-import { gpuSchema } from './gpu.ts';
+import { gpuSchema, type GpuPolicy } from './gpu.ts';
 import { tokenSchema, tpmSchema } from './services.ts';
-import { teeSchema } from './tee.ts';
+import { teeSchema, type TeePolicy } from './tee.ts';
 
 /**
  * What a relying party demands of evidence. Every field is required; what does not apply says so with a reason
@@ -25,8 +25,26 @@ export const appraisalPolicySchema = z
     ({ tee, gpu }) =>
       'notRequired' in gpu || tee.kind === 'none' || (tee.kind === 'simulated') === (gpu.root.kind === 'simulated'),
     { path: ['gpu', 'root', 'kind'], message: 'TEE and GPU must both be real, or both simulated' },
-  );
+  )
+  .refine(({ gpu }) => 'notRequired' in gpu || gpu.countMin <= gpu.countMax, {
+    path: ['gpu', 'countMax'],
+    message: 'expected countMin at least',
+  })
+  .refine((policy) => !(policy.name.startsWith('production') && isSimulated(policy)), {
+    path: ['name'],
+    message: 'a production policy accepts nothing simulated',
+  });
 export type AppraisalPolicy = z.infer<typeof appraisalPolicySchema>;
+
+interface Simulatable {
+  readonly tee: TeePolicy;
+  readonly gpu: GpuPolicy | { readonly notRequired: string };
+}
+
+/** Whether no vendor vouches for what the policy accepts, or for a part of it. */
+export function isSimulated({ tee, gpu }: Simulatable): boolean {
+  return tee.kind === 'simulated' || (!('notRequired' in gpu) && gpu.root.kind === 'simulated');
+}
 
 /**
  * A policy for any evidence, such as a GPU's alone.

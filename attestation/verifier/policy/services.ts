@@ -1,7 +1,18 @@
 import { z } from 'zod';
+import { parseJwks } from '../../evidence/jwks.ts';
+import { Refusal } from '../../evidence/reasons.ts';
 import { notChecked, reason, references, requiredOr } from './common.ts';
 
 /** Judgement of NVIDIA's remote attestation service, as a signed token. */
+function isKeySet(text: string): boolean {
+  try {
+    return parseJwks(text).length > 0;
+  } catch (error) {
+    if (error instanceof Refusal) return false;
+    throw error;
+  }
+}
+
 export const tokenSchema = z.strictObject({
   issuer: z.url({ protocol: /^https$/ }),
   /**
@@ -10,7 +21,7 @@ export const tokenSchema = z.strictObject({
    */
   keys: z.union([
     z.literal('certified'),
-    z.strictObject({ jwks: z.string().min(2).max(65_536) }),
+    z.strictObject({ jwks: z.string().max(65_536).refine(isKeySet, 'expected a JSON Web Key Set with a key') }),
     z.strictObject({ supplied: reason }),
   ]),
 });

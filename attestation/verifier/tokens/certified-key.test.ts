@@ -1,3 +1,4 @@
+import { exportJWK } from 'jose';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { sha256Hex } from '../../../proto/index.ts';
 import { fromBase64 } from '../../evidence/base64.ts';
@@ -91,9 +92,15 @@ describe('tokens under throw-away certificates', () => {
     leaf = await issueCertificate(request({ commonName: 'Leaf', isCa: false }), intermediate);
   });
 
-  async function judged(chain: readonly Issued[], anchor: Issued, signer = leaf): Promise<string[]> {
+  async function judged(
+    chain: readonly Issued[],
+    anchor: Issued,
+    signer = leaf,
+    named = chain[0] ?? leaf,
+  ): Promise<string[]> {
     const service = await madeService('certified');
-    const jwk = { ...service.jwk, x5c: chain.map(({ der }) => base64(der)) };
+    const point = await exportJWK(named.keys.publicKey);
+    const jwk = { ...service.jwk, ...point, x5c: chain.map(({ der }) => base64(der)) };
     const keys: TokenKeys = {
       kind: 'certified',
       jwks: parseJwks(JSON.stringify({ keys: [jwk] })),
@@ -123,9 +130,14 @@ describe('tokens under throw-away certificates', () => {
     expect(await judged([leaf], leaf)).toEqual(['certificate/untrusted-root']);
   });
 
-  test('the key that counts is the certified one, not the one beside it', async () => {
+  test('the key that counts is the certified one, and the key set names no other', async () => {
     const other = await issueCertificate(request({ commonName: 'Leaf', isCa: false }), intermediate);
-    expect(await judged([leaf, intermediate], intermediate, other)).toEqual(['evidence/token-signature']);
+    for (const [signer, named] of [
+      [other, leaf],
+      [other, other],
+      [leaf, other],
+    ] as const)
+      expect(await judged([leaf, intermediate], intermediate, signer, named)).toEqual(['evidence/token-signature']);
   });
 
   test('roles, path lengths and dates of each certificate', async () => {

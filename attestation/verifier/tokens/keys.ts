@@ -1,7 +1,10 @@
 import { importJWK } from 'jose';
 import type { Jwk, Jwks } from '../../evidence/jwks.ts';
 import type { Jwt } from '../../evidence/jwt.ts';
+import { concatBytes, equalBytes, fromBase64url } from '../../../proto/index.ts';
+import { fromBase64 } from '../../evidence/base64.ts';
 import { refuse } from '../../evidence/reasons.ts';
+import { parseCertificate } from '../../evidence/x509.ts';
 import { certifiedKey } from './certified-key.ts';
 
 /** Signature algorithms a relying party can configure, and the one curve that goes with each (RFC 7518 §3.4, RFC 8037). */
@@ -38,19 +41,22 @@ export async function keyOf(
   const name = token.keyId === undefined ? 'no kid' : `kid ${token.keyId}`;
   if (jwk === undefined)
     refuse('evidence/token-kid-unknown', `${what}: ${name}, and the key set holds no such ${algorithm} key`);
-  if (fitting.length > 1)
+  // The same key twice is one; two could be anybody's.
+  if (fitting.some((other) => JSON.stringify(other) !== JSON.stringify(jwk)))
     refuse(
       'evidence/token-kid-unknown',
       `${what}: ${name}, and the key set holds ${fitting.length} such ${algorithm} keys`,
     );
   if (keys.kind === 'certified') {
     const certificates = jwk.x5c ?? [];
-    return certifiedKey(certificates, {
+    const key = await certifiedKey(certificates, {
       anchors: keys.anchors,
       curve: CURVES[algorithm],
       now,
       what: `${what}: key of ${name}`,
     });
+    requireSameKey(jwk, certificates[0] ?? '', `${what}: key of ${name}`);
+    return key;
   }
   try {
     // Of the types we parse, only symmetric keys would come as bytes.
@@ -68,6 +74,15 @@ function fits(jwk: Jwk, algorithm: TokenAlgorithm): boolean {
     (use === undefined || use === 'sig') &&
     (operations === undefined || operations.includes('verify'))
   );
+}
+
+/** RFC 7517 §4.7: the first certificate is of the key that the other members name. */
+function requireSameKey(jwk: Jwk, certificate: string, what: string): void {
+  const { spki } = parseCertificate(fromBase64(certificate)).publicKey;
+  const y = jwk.kty === 'EC' ? jwk.y : '';
+  const named = concatBytes(...[jwk.x, y].map((text) => fromBase64url(text, 'CFN_EVIDENCE_MALFORMED')));
+  if (!equalBytes(spki.subarray(-named.length), named))
+    refuse('evidence/token-signature', `${what}: its certificate is of another key`);
 }
 
 function publicMembers(jwk: Jwk): { kty: string; crv: string; x: string; y?: string } {

@@ -228,6 +228,8 @@ describe('forged signatures', () => {
     expect(await reasons({ answer, keys: { kind: 'pinned', jwks: twice }, nonce: NONCE, now: NOW })).toEqual([
       'evidence/token-kid-unknown',
     ]);
+    const same = parseJwks(JSON.stringify({ keys: [service.jwk, service.jwk] }));
+    expect(await reasons({ answer, keys: { kind: 'pinned', jwks: same }, nonce: NONCE, now: NOW })).toEqual([]);
     expect(await reasons({ answer, keys: { kind: 'pinned', jwks: [] }, nonce: NONCE, now: NOW })).toEqual([
       'evidence/token-kid-unknown',
     ]);

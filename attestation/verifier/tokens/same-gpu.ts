@@ -21,13 +21,18 @@ export interface LocalDevice {
  */
 export function requireSameGpu(device: NrasDeviceClaims, local: LocalDevice): void {
   const differences = [
-    ...difference('ueid', device.ueid, BigInt(`0x${toHex(local.leaf.serial) || '0'}`).toString()),
+    ...difference('ueid', device.ueid, ueidOf(local.leaf) ?? null),
     ...difference('chip', firstWord(device.hardwareModel), firstWord(local.leaf.subjectCommonName)),
     ...versionDifference('driver version', device.driverVersion, local.driverVersion),
     ...versionDifference('VBIOS version', device.vbiosVersion, local.vbiosVersion),
   ];
   if (differences.length > 0)
     refuse('binding/gpu-identity', `NRAS ${device.name} is not the device of the report: ${differences.join('; ')}`);
+}
+
+/** What NRAS calls a device: its certificate's serial number, decimal. */
+export function ueidOf(leaf: Certificate | undefined): string | undefined {
+  return leaf && BigInt(`0x${toHex(leaf.serial) || '0'}`).toString();
 }
 
 function difference(name: string, judged: string | null, local: string | null): string[] {

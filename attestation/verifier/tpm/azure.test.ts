@@ -13,6 +13,7 @@ const REPORT_DATA_AT = 32 + 0x50;
 const notVerified = { notChecked: 'the hardware is not of this test' };
 const demands = {
   nonce: utf8('challenge'),
+  userDataIsNonce: false,
   references: { notChecked: 'not of this test' },
   secureBoot: 'required',
   verifyHardware: notVerified,
@@ -87,6 +88,18 @@ describe("Azure's chain", () => {
     expect(await verify({ ...snp(), quote: tdx().quote })).toEqual(['evidence/tpm-signature']);
   });
 
+  test('refuses user data that are not the nonce, where they have to be', async () => {
+    const evidence = parseTpmEvidence(vectorText('tpm/az-snp-evidence-v2.json'));
+    if (evidence.kind !== 'azure-snp') throw new Error(evidence.kind);
+    const { hcl, quote } = evidence;
+    const input = { ...demands, nonce: quote.quote.extraData, userDataIsNonce: true, hcl, quote, tdQuote: undefined };
+    expect(await verify(input)).toEqual([]);
+    for (const userData of [undefined, '', '00'.repeat(64), `${hcl.vm.userData?.slice(0, -2)}01`])
+      expect(await verify({ ...input, hcl: { ...hcl, vm: { ...hcl.vm, userData } } })).toEqual([
+        'binding/nonce-mismatch',
+      ]);
+  });
+
   test('refuses runtime data that the hardware does not report', async () => {
     const changed = await withRuntimeData((json) => json.replace('"secure-boot":true', '"secure-boot":true '));
     const quote = parseTpmEvidence(vectorText('tpm/az-snp.tpm-quote.json')).quote;
@@ -138,6 +151,8 @@ describe("Azure's chain", () => {
   test('refuses a TDREPORT without a quote: nobody else can verify it', async () => {
     const verifyHardware = (): Promise<void> => Promise.reject(new Error('not called'));
     expect(await verify({ ...tdx(), tdQuote: undefined, verifyHardware })).toEqual(['collateral/missing']);
+    // Where the hardware is not verified at all, a TDREPORT is worth what an SNP report is.
+    expect(await verify({ ...tdx(), tdQuote: undefined })).toEqual([]);
   });
 });
 

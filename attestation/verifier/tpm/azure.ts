@@ -19,6 +19,8 @@ export interface AzureVtpmInput {
   /** For TDX: the quote made from the TDREPORT in the HCL report. */
   readonly tdQuote: TdxQuote | undefined;
   readonly nonce: Uint8Array | NotChecked;
+  /** Whether the paravisor must report the quote's nonce as what the guest asked it to report. */
+  readonly userDataIsNonce: boolean;
   readonly references: readonly PcrReference[] | NotChecked;
   /** As the paravisor reports it. */
   readonly secureBoot: 'required' | NotChecked;
@@ -42,21 +44,38 @@ export interface AzureVtpmClaims {
  */
 export async function verifyAzureVtpm(input: AzureVtpmInput, findings: Findings): Promise<AzureVtpmClaims> {
   const { hcl, tdQuote } = input;
-  const digest = new Uint8Array(await crypto.subtle.digest(hcl.hash, hcl.runtimeData as Uint8Array<ArrayBuffer>));
-  const hardware = await checkHardware(hcl, tdQuote, digest, findings);
+  const unquoted = 'notChecked' in input.verifyHardware ? input.verifyHardware : undefined;
+  const { digest, hardware } = await verifyRuntimeData(hcl, tdQuote, findings, unquoted);
   if ('notChecked' in input.verifyHardware) findings.skip('Azure hardware evidence', input.verifyHardware.notChecked);
   else if (hardware !== undefined) await input.verifyHardware(hardware);
   await checkSecureBoot(hcl.vm, input.secureBoot, findings);
+  if (input.userDataIsNonce)
+    await findings.check('Azure user data', () => requireUserData(hcl.vm.userData, input.quote.quote.extraData));
   const tpm = await verifyTpmQuote({ ...input, evidence: input.quote, attestationKey: hcl.attestationKey }, findings);
   return { hardware: hcl.hardware.kind, vm: hcl.vm, runtimeDataDigest: toHex(digest), tpm };
 }
 
-/** The checks that tie the hardware's evidence to the HCL report; gives what remains to be verified by itself. */
+/**
+ * The checks that tie the hardware's evidence to the HCL report; gives what remains to be verified by itself.
+ *
+ * @param unquoted why a TDREPORT may come without the TD quote that was made of it; it must not, unless this says so
+ */
+export async function verifyRuntimeData(
+  hcl: HclReport,
+  tdQuote: TdxQuote | undefined,
+  findings: Findings,
+  unquoted?: NotChecked,
+): Promise<{ readonly digest: Uint8Array; readonly hardware: AzureHardware | undefined }> {
+  const digest = new Uint8Array(await crypto.subtle.digest(hcl.hash, hcl.runtimeData as Uint8Array<ArrayBuffer>));
+  return { digest, hardware: await checkHardware(hcl, tdQuote, digest, findings, unquoted) };
+}
+
 async function checkHardware(
   { hardware }: HclReport,
   tdQuote: TdxQuote | undefined,
   digest: Uint8Array,
   findings: Findings,
+  unquoted: NotChecked | undefined,
 ): Promise<AzureHardware | undefined> {
   if (hardware.kind === 'snp') {
     const { vmpl, reportData } = parseSnpReport(hardware.report);
@@ -68,6 +87,10 @@ async function checkHardware(
     return hardware;
   }
   await findings.check('Azure runtime data', () => requireBound(digest, hardware.report.reportData));
+  if (tdQuote === undefined && unquoted !== undefined) {
+    findings.skip('Azure TD report', unquoted.notChecked);
+    return undefined;
+  }
   const matches = await findings.check('Azure TD report', () => {
     if (tdQuote === undefined)
       refuse('collateral/missing', 'no TD quote came with the TDREPORT, which only its machine can verify');
@@ -80,6 +103,12 @@ async function checkHardware(
 function requireBound(digest: Uint8Array, reportData: Uint8Array): void {
   if (!equalBytes(reportData, concatBytes(digest, new Uint8Array(64 - digest.length))))
     refuse('evidence/runtime-data-hash', `the hardware report is over ${toHex(reportData)}, expected ${toHex(digest)}`);
+}
+
+/** User data are 64 bytes: the nonce, and zeros. */
+function requireUserData(userData: string | undefined, nonce: Uint8Array): void {
+  if (userData !== toHex(nonce).padEnd(128, '0'))
+    refuse('binding/nonce-mismatch', `the paravisor reports user data ${userData ?? '(none)'}, not the quote's nonce`);
 }
 
 /** The quoting enclave copies these from the TDREPORT. */

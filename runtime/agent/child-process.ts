@@ -5,9 +5,12 @@ import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 
 /**
  * Makes glibc overwrite freed heap, so that no request byte outlives its buffer (mallopt(3), M_PERTURB). Its per-thread caches do not
- * take part in that, so they are off.
+ * take part in that, so they are off; and stacks of threads that have ended are not kept for the next ones, as they are not overwritten.
  */
-export const OVERWRITE_FREED = { MALLOC_PERTURB_: '165', GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0' } as const;
+export const OVERWRITE_FREED = {
+  MALLOC_PERTURB_: '165',
+  GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0:glibc.pthread.stack_cache_size=0',
+} as const;
 
 /**
  * An engine's tensors come from one heap that is not given back: mapping each of them anew costs more in page faults than the

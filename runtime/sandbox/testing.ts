@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { encodeRequest } from '../../proto/bhttp.ts';
 import { createResponseDecoder } from '../../proto/bhttp-response.ts';
 import { concatBytes, utf8 } from '../../proto/index.ts';
+import { OVERWRITE_FREED } from '../agent/child-process.ts';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
 import { buildPlatformSource } from './platform-source.ts';
@@ -62,7 +63,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     process.execPath,
     ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])],
     {
-      env: { GLIBC_TUNABLES: 'glibc.malloc.perturb=165:glibc.malloc.tcache_count=0' },
+      env: OVERWRITE_FREED,
       stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
     },
   );

@@ -57,7 +57,8 @@ export function scrubber(threads: number): Scrubber {
 const SPONGE = `(count, started, threads) => {
   const counter = new Int32Array(started);
   Atomics.add(counter, 0, 1);
-  for (const end = Date.now() + 200; Atomics.load(counter, 0) < threads && Date.now() < end; );
+  Atomics.notify(counter, 0);
+  for (let seen; (seen = Atomics.load(counter, 0)) < threads; ) if (Atomics.wait(counter, 0, seen, 200) === 'timed-out') break;
   const keep = [];
   for (let i = 0; i < count; i++) keep.push([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, i]);
   const dig = (n, a, b, c, d, e, f, g, h, i, j, k, l, m, o, p) => (n > 0 ? dig(n - 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) + 1 : 0);

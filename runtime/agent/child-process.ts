@@ -12,17 +12,20 @@ export const OVERWRITE_FREED = {
   GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0:glibc.pthread.stack_cache_size=0',
 } as const;
 
-/**
- * An engine's tensors come from one heap that is not given back: mapping each of them anew costs more in page faults than the
- * inference itself. What is freed there is overwritten all the same.
- */
-export const ENGINE_ENVIRONMENT = {
+/** One heap for tensors and pictures, which is not given back: mapping each of them anew costs more in page faults than the work itself. */
+const heap = (mmapThreshold: number, trimThreshold: number) => ({
   ...OVERWRITE_FREED,
   GLIBC_TUNABLES: [
     OVERWRITE_FREED.GLIBC_TUNABLES,
-    'glibc.malloc.mmap_threshold=1073741824',
-    'glibc.malloc.trim_threshold=1099511627776',
+    `glibc.malloc.mmap_threshold=${mmapThreshold}`,
+    `glibc.malloc.trim_threshold=${trimThreshold}`,
   ].join(':'),
+});
+const MiB = 1024 * 1024;
+/** What is freed is overwritten all the same. A sandbox gives back what a large request leaves at the top. */
+export const ENVIRONMENT = {
+  engine: heap(1024 * MiB, 1024 * 1024 * MiB),
+  sandbox: heap(32 * MiB, 128 * MiB),
 } as const;
 
 export interface Child {
@@ -45,7 +48,7 @@ export function startChild(
   // isolated-vm needs the flag (its README).
   const flags = entry === 'sandbox' ? ['--no-node-snapshot'] : [];
   const process_: ChildProcess = spawn(process.execPath, [...flags, file], {
-    env: entry === 'engine' ? ENGINE_ENVIRONMENT : OVERWRITE_FREED,
+    env: ENVIRONMENT[entry],
     stdio: ['ignore', 'ignore', options.stderr, 'pipe'],
   });
   const kill = (): void => void process_.kill('SIGKILL');

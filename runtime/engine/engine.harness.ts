@@ -10,7 +10,7 @@ import {
   type ModelPackage,
   type Sealed,
 } from '../../proto/index.ts';
-import { ENGINE_ENVIRONMENT } from '../agent/child-process.ts';
+import { ENVIRONMENT } from '../agent/child-process.ts';
 import { openChannel, type Frame } from '../ipc/channel.ts';
 import type {
   AgentToEngine,
@@ -56,7 +56,7 @@ export interface TestEngine {
 
 export function startTestEngine(flags: readonly string[] = ['--intra-op-threads', '1']): TestEngine {
   const child = spawn(process.execPath, [fileURLToPath(new URL('main.ts', import.meta.url)), ...flags], {
-    env: ENGINE_ENVIRONMENT,
+    env: ENVIRONMENT.engine,
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   });
   let exited = false;

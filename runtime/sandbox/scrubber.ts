@@ -19,10 +19,12 @@ const MiB = 1024 * 1024;
  * What one scrub overwrites at most, in bytes; more is left to the 8 seconds. Isolates that follow each other use the same pages, so
  * after a busy time the sum of their heaps says too much; and a scrub takes as much memory as it overwrites, times the surplus.
  */
-const SCRUB_BYTES_MAX = 128 * MiB;
+const SCRUB_BYTES_MAX = 64 * MiB;
 /** Pages come back in no order of ours: take more than were given. */
 const SURPLUS = 3;
 const SURPLUS_BYTES = 8 * MiB;
+/** What a scrub adds to the resident memory at most, for as long as V8 keeps the pages, in bytes. */
+export const SCRUB_RESIDENT_BYTES_MAX = SCRUB_BYTES_MAX * SURPLUS + SURPLUS_BYTES;
 
 /** `threads`: those that run isolates; isolated-vm has one more than there are processors. */
 export function scrubber(threads: number): Scrubber {

@@ -6,7 +6,7 @@ import type { AgentToSandbox, SandboxToAgent } from '../ipc/messages.ts';
 import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
-import { scrubber } from './scrubber.ts';
+import { SCRUB_RESIDENT_BYTES_MAX, scrubber } from './scrubber.ts';
 import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
 
 export interface SandboxDeps {
@@ -30,8 +30,8 @@ type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 const CHECK_MS = 4;
 /** No request for so long: time to clean, in ms. Cleaning takes some tens of ms, for which a steady trickle of requests must not wait. */
 const QUIET_MS = 250;
-/** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
-const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
+/** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation, scrubs. */
+const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024 + SCRUB_RESIDENT_BYTES_MAX;
 const RANDOM_BYTES_MAX = 65_536;
 
 function random(length: number): ArrayBuffer {

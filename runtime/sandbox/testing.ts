@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { encodeRequest } from '../../proto/bhttp.ts';
 import { createResponseDecoder } from '../../proto/bhttp-response.ts';
 import { concatBytes, utf8 } from '../../proto/index.ts';
-import { OVERWRITE_FREED } from '../agent/child-process.ts';
+import { ENVIRONMENT } from '../agent/child-process.ts';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
 import { buildPlatformSource } from './platform-source.ts';
@@ -63,7 +63,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     process.execPath,
     ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])],
     {
-      env: OVERWRITE_FREED,
+      env: ENVIRONMENT.sandbox,
       stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
     },
   );

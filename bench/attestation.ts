@@ -47,7 +47,7 @@ async function latency(
   goalMs: number,
   reference: () => Promise<void>,
 ): Promise<Row> {
-  const { a, b } = await alternate(ours, reference, { rounds: 7, count: 60, concurrency: 1 });
+  const { a, b } = await alternate(ours, reference, { rounds: 7, count: 60, concurrency: 1, warmUp: 15 });
   const medians = a.map(({ p50 }) => p50);
   const value = median(medians);
   return {

@@ -37,11 +37,18 @@ export async function load(
 export async function alternate(
   a: () => Promise<void>,
   b: () => Promise<void>,
-  options: { readonly rounds: number; readonly count: number; readonly concurrency: number; readonly paceMs?: number },
+  options: {
+    readonly rounds: number;
+    readonly count: number;
+    readonly concurrency: number;
+    readonly paceMs?: number;
+    /** Calls on each side that are not counted; a service runs for days, not for sixty calls. */
+    readonly warmUp: number;
+  },
 ): Promise<{ readonly a: Figures[]; readonly b: Figures[] }> {
   const result = { a: [] as Figures[], b: [] as Figures[] };
-  await load(a, Math.max(2, Math.ceil(options.count / 4)), options.concurrency); // warm-up, not counted
-  await load(b, Math.max(2, Math.ceil(options.count / 4)), options.concurrency);
+  await load(a, options.warmUp, options.concurrency);
+  await load(b, options.warmUp, options.concurrency);
   for (let round = 0; round < options.rounds; round++) {
     result.a.push(await load(a, options.count, options.concurrency, options.paceMs));
     result.b.push(await load(b, options.count, options.concurrency, options.paceMs));

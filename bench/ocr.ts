@@ -26,6 +26,7 @@ export async function ocr(): Promise<Row[]> {
         rounds: 5,
         count: 8,
         concurrency,
+        warmUp: 6,
       });
       const ratios = a.map(({ perSecond }, i) => perSecond / (b[i]?.perSecond ?? Number.NaN));
       const ratio = median(ratios);

@@ -18,9 +18,9 @@ export async function trivial(): Promise<Row[]> {
     const call = (url: string) => async (): Promise<void> => void (await post(url, body));
     const ours = call(`${bench.system.gatewayUrl}/f/demo/trivial/`);
     const theirs = call(bare.ready.url);
-    const below = await alternate(ours, theirs, { rounds: 5, count: 60, concurrency: 1, paceMs: PACE_MS });
+    const below = await alternate(ours, theirs, { rounds: 5, count: 60, concurrency: 1, paceMs: PACE_MS, warmUp: 400 });
     const added = below.a.map(({ p50 }, i) => p50 - (below.b[i]?.p50 ?? Number.NaN));
-    const full = await alternate(ours, theirs, { rounds: 3, count: 100, concurrency: 4 });
+    const full = await alternate(ours, theirs, { rounds: 3, count: 100, concurrency: 4, warmUp: 50 });
     const ratios = full.a.map(({ perSecond }, i) => perSecond / (full.b[i]?.perSecond ?? Number.NaN));
     return [
       {

@@ -1,5 +1,6 @@
 import { ByteReader } from '../../proto/index.ts';
 import { refuse } from './reasons.ts';
+import { takeTdInfo } from './tdx.ts';
 
 /**
  * TDREPORT_STRUCT, which the TDX module makes and the quoting enclave turns into a quote. Its MAC can only be checked on the machine
@@ -49,18 +50,7 @@ export function parseTdReportStruct(bytes: Uint8Array): TdReportStruct {
   };
   reader.take(95 + 17, 'reserved');
   const info = {
-    tdAttributes: reader.u64le('TDATTRIBUTES'),
-    xfam: reader.u64le('XFAM'),
-    mrtd: reader.take(48, 'MRTD'),
-    mrconfigid: reader.take(48, 'MRCONFIGID'),
-    mrowner: reader.take(48, 'MROWNER'),
-    mrownerconfig: reader.take(48, 'MROWNERCONFIG'),
-    rtmrs: [
-      reader.take(48, 'RTMR0'),
-      reader.take(48, 'RTMR1'),
-      reader.take(48, 'RTMR2'),
-      reader.take(48, 'RTMR3'),
-    ] as const,
+    ...takeTdInfo(reader),
     mrservicetd: reader.take(48, 'SERVTD_HASH'),
   };
   reader.take(64, 'reserved');

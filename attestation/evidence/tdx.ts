@@ -143,13 +143,9 @@ function parseBodyDescriptor(reader: ByteReader): number {
   return size;
 }
 
-function parseTdReport(bytes: Uint8Array): TdReport {
-  const reader = new ByteReader(bytes);
-  const report = {
-    teeTcbSvn: reader.take(16, 'TEE_TCB_SVN'),
-    mrseam: reader.take(48, 'MRSEAM'),
-    mrsignerseam: reader.take(48, 'MRSIGNERSEAM'),
-    seamAttributes: reader.u64le('SEAMATTRIBUTES'),
+/** The run of fields about the TD itself, which TD reports and TDREPORT structures share. Taken in this order. */
+export function takeTdInfo(reader: ByteReader) {
+  return {
     tdAttributes: reader.u64le('TDATTRIBUTES'),
     xfam: reader.u64le('XFAM'),
     mrtd: reader.take(48, 'MRTD'),
@@ -162,6 +158,17 @@ function parseTdReport(bytes: Uint8Array): TdReport {
       reader.take(48, 'RTMR2'),
       reader.take(48, 'RTMR3'),
     ] as const,
+  };
+}
+
+function parseTdReport(bytes: Uint8Array): TdReport {
+  const reader = new ByteReader(bytes);
+  const report = {
+    teeTcbSvn: reader.take(16, 'TEE_TCB_SVN'),
+    mrseam: reader.take(48, 'MRSEAM'),
+    mrsignerseam: reader.take(48, 'MRSIGNERSEAM'),
+    seamAttributes: reader.u64le('SEAMATTRIBUTES'),
+    ...takeTdInfo(reader),
     reportData: reader.take(64, 'REPORTDATA'),
   };
   const isReport15 = reader.remaining > 0;

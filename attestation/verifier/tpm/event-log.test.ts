@@ -236,7 +236,7 @@ describe('TPM logs', () => {
 
   test('registers that are not required may have been extended by others', async () => {
     const findings = new Findings();
-    const bytes = await eventLog('SHA-256', [{ register: 11, type: 13, data: utf8('stub') }]);
+    const bytes = await eventLog('SHA-256', [{ register: 11, type: 13, data: utf8('event') }]);
     const registers = { ...quotedPcrs('SHA-256', new Map([[11, new Uint8Array(32)]])), required: [] };
     const claims = await verifyEventLog(parseEventLog(bytes), registers, demands, findings);
     expect(findings.failures).toEqual([]);

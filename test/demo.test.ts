@@ -5,7 +5,11 @@ import { root } from './local-system.ts';
 
 /** What a newcomer runs first. */
 test('npm run demo does the main job, step by step, and says what it is', async () => {
-  const { stdout } = await promisify(execFile)(process.execPath, ['scripts/demo.ts'], { cwd: root });
+  const { stdout } = await promisify(execFile)(process.execPath, ['scripts/demo.ts'], {
+    cwd: root,
+    env: { ...process.env, CI: 'true' },
+  });
+  expect(stdout, 'colours only on a terminal').not.toContain('\u001b');
   expect(stdout).toContain('SIMULATED: this machine has no TEE');
   const lines = ['30C', 'MACHINE WASH COLD', 'DO NOT BLEACH', 'IRON LOW HEAT', 'DRY CLEAN ANY', 'SOLVENT EXCEPT'];
   for (const line of [...lines, 'TRICHLOROETHYLENE', 'DRY FLAT']) expect(stdout).toContain(`   ${line}\n`);

@@ -177,7 +177,7 @@ describe('while others are at it', () => {
     expect(await refusal(reporter)).toBe('collect/timeout');
     expect(hanging).toBe(1);
     resolve();
-    await expect.poll(() => tsm.entries()).toEqual([]);
+    await expect.poll(() => tsm.entries(), { timeout: 10_000 }).toEqual([]);
     await reporter.report(request);
     expect(hanging).toBe(2);
   });

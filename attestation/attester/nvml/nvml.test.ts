@@ -151,7 +151,7 @@ describe.skipIf(skipReason !== undefined)(`NVML on its C ABI${skipReason ? ` (sk
     clearInterval(heart);
     expect(beats).toBeGreaterThan(50);
     const hung = fake.calls().at(-1)?.pid ?? 0;
-    await expect.poll(() => isRunning(hung)).toBe(false);
+    await expect.poll(() => isRunning(hung), { timeout: 10_000 }).toBe(false);
     fake.turn({});
     expect((await impatient.inventory()).devices).toHaveLength(1);
   });

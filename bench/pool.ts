@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { encodeRequest } from '../proto/bhttp.ts';
 import { invoke, type InvocationDeps } from '../runtime/sandbox/invocation.ts';
 import { isolatePool } from '../runtime/sandbox/isolate-pool.ts';
-import { makeSnapshot, readyIsolate, type IsolateRecipe } from '../runtime/sandbox/isolate.ts';
+import { readyIsolate, type IsolateRecipe } from '../runtime/sandbox/isolate.ts';
+import { makeSnapshot, readPlatform } from '../runtime/sandbox/platform-image.ts';
 import { buildPlatformSource } from '../runtime/sandbox/platform-source.ts';
 import { bundleFunction } from '../artifacts/index.ts';
 import { median, quantile } from './measure.ts';
@@ -18,11 +19,12 @@ const POOL_SIZE = 8;
  * function in it and never used; then the request going in, the handler, and the first bytes of the answer coming out.
  */
 export async function pool(): Promise<Row[]> {
-  const platform = await buildPlatformSource();
+  const platform = readPlatform(await buildPlatformSource());
   const { bundle } = await bundleFunction({ projectDir: join(root, 'bench/trivial-function') });
   const recipe: IsolateRecipe = {
     platform,
-    snapshot: makeSnapshot(platform),
+    loaded: [],
+    snapshot: makeSnapshot(platform, []),
     bundle: Buffer.from(bundle).toString('utf8'),
     options: { vars: {}, models: [] },
     memoryMb: 128,

@@ -11,7 +11,7 @@ import {
 import type { SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
 import type { EngineLink } from './engine-link.ts';
 import type { ReadyIsolate } from './isolate.ts';
-import type { HostCalls } from './platform/host.ts';
+import type { InvocationCalls } from './platform/host.ts';
 import { readLayout } from './tensor-layout.ts';
 
 export interface InvocationDeps {
@@ -84,7 +84,7 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
   }
 
   // What comes from the isolate is checked as if the function itself had sent it.
-  const calls: HostCalls = {
+  const calls: InvocationCalls = {
     respond(bytes, status) {
       if (!(bytes instanceof ArrayBuffer)) return;
       const piece = new Uint8Array(bytes);

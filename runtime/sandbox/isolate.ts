@@ -1,12 +1,16 @@
 import ivm from 'isolated-vm';
 import { CfnError } from '../../proto/index.ts';
 import type { BootOptions } from './platform/boot.ts';
-import type { HostCalls, HostEvent } from './platform/host.ts';
+import type { HostEvent, InvocationCalls } from './platform/host.ts';
+import { PARTS, type PartName } from './platform/parts.ts';
+import { platformScripts, type PlatformSource } from './platform-image.ts';
 
 /** What every isolate of one function version is made of. */
 export interface IsolateRecipe {
-  /** Platform script and the snapshot made of it; without a snapshot the script is evaluated in each isolate. */
-  readonly platform: string;
+  readonly platform: PlatformSource;
+  /** Parts that are there before the bundle is evaluated. */
+  readonly loaded: readonly PartName[];
+  /** Made of platform and loaded parts; without one their scripts are evaluated in each isolate. */
   readonly snapshot: ivm.ExternalCopy<ArrayBuffer> | undefined;
   readonly bundle: string;
   /** Compiled form of the bundle; filled by the first isolate. */
@@ -25,15 +29,11 @@ export interface ReadyIsolate {
   /** Calls into the isolate without waiting; nothing that is thrown there comes back. Buffers are handed over: they are detached here. */
   send(...event: HostEvent): void;
   /** Sets who answers the isolate's calls. Until then they come to nothing. */
-  connect(calls: HostCalls): void;
+  connect(calls: InvocationCalls): void;
 }
 
 /** Time that a module may take to evaluate, in ms. */
 const EVALUATE_MS = 5_000;
-
-export function makeSnapshot(platform: string): ivm.ExternalCopy<ArrayBuffer> {
-  return ivm.Isolate.createSnapshot([{ code: platform, filename: 'cfn:platform' }]);
-}
 
 /** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not compile or evaluate, or has no handler */
 export async function readyIsolate(
@@ -49,9 +49,10 @@ export async function readyIsolate(
   try {
     const context = await isolate.createContext();
     if (snapshot === undefined)
-      await (await isolate.compileScript(recipe.platform, { filename: 'cfn:platform' })).run(context);
-    let calls: HostCalls | undefined;
-    const entry = await boot(context, () => calls, random, recipe.options);
+      for (const { code, filename } of platformScripts(recipe.platform, recipe.loaded))
+        await (await isolate.compileScript(code, { filename })).run(context);
+    let calls: InvocationCalls | undefined;
+    const entry = await boot(context, () => calls, random, recipe);
     await evaluateBundle(isolate, context, recipe, entry);
     return {
       isolate,
@@ -84,12 +85,12 @@ interface Entry {
 
 async function boot(
   context: ivm.Context,
-  calls: () => HostCalls | undefined,
+  calls: () => InvocationCalls | undefined,
   random: (length: number) => ArrayBuffer,
-  options: BootOptions,
+  { options, platform }: IsolateRecipe,
 ): Promise<Entry> {
   // `ignored`: the isolate goes on without waiting, and sees nothing of what happens here.
-  const tell = <Args extends unknown[]>(call: (host: HostCalls, ...args: Args) => void): ivm.Callback =>
+  const tell = <Args extends unknown[]>(call: (host: InvocationCalls, ...args: Args) => void): ivm.Callback =>
     new ivm.Callback(
       (...args: Args) => {
         const host = calls();
@@ -100,7 +101,7 @@ async function boot(
   const result = await context.evalClosure(
     `const boot = globalThis.__boot;
      delete globalThis.__boot;
-     return boot({ respond: $0, finish: $1, run: $2, startTimer: $3, stopTimer: $4, digest: $5, random: $6 }, $7);`,
+     return boot({ respond: $0, finish: $1, run: $2, startTimer: $3, stopTimer: $4, digest: $5, random: $6, partSource: $7 }, $8);`,
     [
       tell((host, bytes: ArrayBuffer, status: number) => host.respond(bytes, status)),
       tell((host, code: string) => host.finish(code)),
@@ -111,6 +112,9 @@ async function boot(
       tell((host, id: number) => host.stopTimer(id)),
       tell((host, id: number, algorithm: string, bytes: ArrayBuffer) => host.digest(id, algorithm, bytes)),
       new ivm.Callback(random, { sync: true }),
+      new ivm.Callback((name: string) => (Object.hasOwn(PARTS, name) ? platform.parts[name as PartName] : ''), {
+        sync: true,
+      }),
       new ivm.ExternalCopy(options).copyInto({ release: true }),
     ],
     { result: { reference: true }, filename: 'cfn:boot' },

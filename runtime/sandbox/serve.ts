@@ -7,7 +7,9 @@ import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
 import { SCRUB_RESIDENT_BYTES_MAX, scrubber } from './scrubber.ts';
-import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
+import { readyIsolate, type IsolateRecipe } from './isolate.ts';
+import type { PartName } from './platform/parts.ts';
+import { makeSnapshot, partsNamedIn, readPlatform, type PlatformSource } from './platform-image.ts';
 
 export interface SandboxDeps {
   readonly socket: Socket;
@@ -23,6 +25,7 @@ export interface SandboxDeps {
   readonly exit: () => void;
 }
 
+type PreparedPlatform = Pick<IsolateRecipe, 'platform' | 'loaded' | 'snapshot'>;
 type StartMessage = Extract<AgentToSandbox, { op: 'start' }>;
 type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 
@@ -44,7 +47,7 @@ function random(length: number): ArrayBuffer {
 export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes, exit }: SandboxDeps): void {
   const running = new Map<string, Invocation | 'starting' | 'aborted'>();
   let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond'> }> | undefined;
-  let platform: Pick<IsolateRecipe, 'platform' | 'snapshot'> | undefined;
+  let platform: PreparedPlatform | undefined;
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
   let idleResidentBytes = 0;
@@ -65,7 +68,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     switch (message.op) {
       case 'platform':
         if (platform !== undefined) throw new CfnError('CFN_INTERNAL', 'the platform came twice');
-        platform = preparePlatform(fromUtf8(payload));
+        platform = prepare(readPlatform(fromUtf8(payload)), []);
         return;
       case 'start':
         if (served !== undefined) throw new CfnError('CFN_INTERNAL', 'started twice');
@@ -91,17 +94,23 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     }
   }
 
-  function preparePlatform(source: string): Pick<IsolateRecipe, 'platform' | 'snapshot'> {
-    return { platform: source, snapshot: useSnapshot ? makeSnapshot(source) : undefined };
+  /** A snapshot of the platform with these parts evaluated in it. */
+  function prepare(source: PlatformSource, loaded: readonly PartName[]): PreparedPlatform {
+    return { platform: source, loaded, snapshot: useSnapshot ? makeSnapshot(source, loaded) : undefined };
+  }
+  function platformFor(bundle: string, prepared: PreparedPlatform): PreparedPlatform {
+    const loaded = partsNamedIn(bundle);
+    return loaded.length === 0 ? prepared : prepare(prepared.platform, loaded);
   }
 
   async function start(message: StartMessage, bundle: Uint8Array): Promise<Awaited<NonNullable<typeof served>>> {
     const { models, vars, limits } = message;
     memoryBytes = limits.memoryMb * 1024 * 1024;
     if (platform === undefined) throw new CfnError('CFN_INTERNAL', 'started before the platform came');
+    const text = fromUtf8(bundle, 'CFN_FUNCTION_INVALID');
     const recipe: IsolateRecipe = {
-      ...platform,
-      bundle: fromUtf8(bundle, 'CFN_FUNCTION_INVALID'),
+      ...platformFor(text, platform),
+      bundle: text,
       options: { vars, models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })) },
       memoryMb: limits.memoryMb,
       onCatastrophe: (isolate) => void endWithProcess(isolate),

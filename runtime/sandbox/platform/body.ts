@@ -1,6 +1,7 @@
 import { domString } from './dom-string.ts';
 import { concatBytes } from '../../../proto/bytes.ts';
 import { Blob, bytesOfBlob } from './blob.ts';
+import { isLoaded } from './lazy.ts';
 import { ReadableStream } from './streams.ts';
 import { URLSearchParams } from './url.ts';
 import { bytesOf, decodeUtf8, encodeUtf8 } from './utf8.ts';
@@ -17,13 +18,13 @@ interface Extracted {
 export function extractBody(init: unknown): Extracted {
   const of = (bytes: Uint8Array, type: string | null = null): Extracted => ({ bytes, stream: null, type });
   if (init === null || init === undefined) return { bytes: null, stream: null, type: null };
-  if (init instanceof ReadableStream) {
+  if (isLoaded('streams') && init instanceof ReadableStream) {
     if (init.locked) throw new TypeError('the stream of a body is locked');
     return { bytes: null, stream: init, type: null };
   }
   if (init instanceof ArrayBuffer || ArrayBuffer.isView(init)) return of(bytesOf(init).slice());
-  if (init instanceof Blob) return of(bytesOfBlob(init), init.type === '' ? null : init.type);
-  if (init instanceof URLSearchParams)
+  if (isLoaded('blob') && init instanceof Blob) return of(bytesOfBlob(init), init.type === '' ? null : init.type);
+  if (isLoaded('url') && init instanceof URLSearchParams)
     return of(encodeUtf8(domString(init)), 'application/x-www-form-urlencoded;charset=UTF-8');
   return of(encodeUtf8(domString(init)), 'text/plain;charset=UTF-8');
 }

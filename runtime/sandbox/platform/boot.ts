@@ -1,8 +1,8 @@
-import { dropStandIns } from './prelude.ts';
 import { decodeRequest } from '../../../proto/bhttp.ts';
 import { connectHost, host, takePending, type HostCalls, type HostEvent } from './host.ts';
 import { hostError, outcomeOf } from './host-error.ts';
 import { installGlobals, makePerformance, removeBlocking } from './install.ts';
+import { dropOffers, loadPart, offerPart } from './lazy.ts';
 import { makeModel, type ModelShapes } from './model.ts';
 import { requestFrom } from './request.ts';
 import { isResponse } from './response.ts';
@@ -110,5 +110,7 @@ function boot(
 installGlobals();
 connectHost(noHost);
 void warmUp(); // into the snapshot
-dropStandIns();
-Object.defineProperty(globalThis, '__boot', { value: boot, configurable: true });
+Object.defineProperty(globalThis, '__boot', {
+  value: Object.assign(boot, { offerPart, loadPart, dropOffers }),
+  configurable: true,
+});

@@ -19,7 +19,12 @@ export interface HostCalls {
   /** At most 65,536 bytes. Blocks the isolate until the answer is there. */
   random(length: number): ArrayBuffer;
   digest(id: number, algorithm: string, bytes: ArrayBuffer): void;
+  /** The code of a part of the platform. Blocks the isolate until the answer is there. */
+  partSource(name: string): string;
 }
+
+/** Those that belong to an invocation. */
+export type InvocationCalls = Omit<HostCalls, 'partSource'>;
 
 /** Calls of the process into the isolate, through the one function that `boot` returns. */
 export type HostEvent =

@@ -1,17 +1,11 @@
-import { AbortController, AbortSignal } from './abort.ts';
 import { atob, btoa } from './base64.ts';
-import { Blob, File } from './blob.ts';
-import { crypto } from './crypto.ts';
 import { DOMException } from './dom-exception.ts';
-import { CustomEvent, Event, EventTarget } from './events.ts';
 import { Headers } from './headers.ts';
+import { installLazyGlobals } from './lazy.ts';
 import { Request } from './request.ts';
 import { Response } from './response.ts';
-import * as streams from './streams.ts';
-import { structuredClone } from './structured-clone.ts';
 import { Tensor } from './tensor.ts';
 import { clearInterval, clearTimeout, queueMicrotask, setInterval, setTimeout } from './timers.ts';
-import { URL, URLSearchParams } from './url.ts';
 import { TextDecoder, TextEncoder } from './utf8.ts';
 
 /** Output of functions goes nowhere: it could hold request data. */
@@ -52,21 +46,13 @@ async function fetch(): Promise<never> {
 
 export function installGlobals(): void {
   const globals = {
-    AbortController,
-    AbortSignal,
     atob,
-    Blob,
     btoa,
     clearInterval,
     clearTimeout,
     console,
-    crypto,
-    CustomEvent,
     DOMException,
-    Event,
-    EventTarget,
     fetch,
-    File,
     Headers,
     queueMicrotask,
     Request,
@@ -74,19 +60,16 @@ export function installGlobals(): void {
     self: globalThis,
     setInterval,
     setTimeout,
-    structuredClone,
     Tensor,
     TextDecoder,
     TextEncoder,
-    URL,
-    URLSearchParams,
-    ...streams,
   };
   for (const [name, value] of Object.entries(globals)) {
     // The bundler renames classes where names meet.
     if (typeof value === 'function') Object.defineProperty(value, 'name', { value: name, configurable: true });
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   }
+  installLazyGlobals();
 }
 
 /** A blocked thread is one that no other invocation of the process can have. */

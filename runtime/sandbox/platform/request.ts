@@ -23,6 +23,16 @@ function methodOf(method: unknown): string {
   return STANDARD.has(upper) ? upper : text;
 }
 
+/**
+ * Whether the URL parser would surely leave it as it is: most requests then need no parser. A host of plain labels, a port that is not
+ * the default, a path without escapes and segments that begin with a dot.
+ */
+function isSerialized(url: string): boolean {
+  const plain =
+    /^https:\/\/(?:[a-z][a-z0-9-]*\.)*[a-z][a-z0-9]*(?::(?!443\/)[1-9]\d{0,3})?\/[\w\-./~!$&()*+,;=:@]*(?:\?[\w\-./~!$&()*+,;=:@%?]*)?$/;
+  return plain.test(url) && !url.includes('/.') && !url.includes('xn--');
+}
+
 /** Marks constructor calls of our own; nobody outside has it. */
 const INCOMING = Object.freeze({});
 
@@ -81,7 +91,7 @@ export class Request extends Body {
     return this.#method;
   }
   get url(): string {
-    return (this.#url ??= new URL(this.#rawUrl).href);
+    return (this.#url ??= isSerialized(this.#rawUrl) ? this.#rawUrl : new URL(this.#rawUrl).href);
   }
   get headers(): Headers {
     return this.#headers;

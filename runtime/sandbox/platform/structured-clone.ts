@@ -1,4 +1,5 @@
 import { Blob } from './blob.ts';
+import { isLoaded } from './lazy.ts';
 import { DOMException } from './dom-exception.ts';
 
 const ERRORS: Readonly<Record<string, ErrorConstructor>> = {
@@ -49,7 +50,7 @@ function clone(value: unknown, seen: Map<object, unknown>): unknown {
   }
   if (value instanceof Date) return keep(new Date(value.getTime()));
   if (value instanceof RegExp) return keep(new RegExp(value.source, value.flags));
-  if (value instanceof Blob) return value; // immutable
+  if (isLoaded('blob') && value instanceof Blob) return value; // immutable
   if (value instanceof Boolean || value instanceof Number || value instanceof String || value instanceof BigInt)
     return keep(Object(value.valueOf()) as object);
   if (value instanceof Map) {

@@ -269,6 +269,11 @@ export const ERRORS = {
     status: 503,
     remedy: 'This machine offers no TEE; run inside a TDX or SEV-SNP VM, or use `cfn dev` for simulation.',
   },
+  CFN_JAIL_INCOMPLETE: {
+    fault: 'trust',
+    status: 503,
+    remedy: 'Run `cfn doctor` on this machine: it says what each missing layer of the sandbox needs.',
+  },
 } as const satisfies Record<`CFN_${string}`, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -9,15 +9,21 @@ let system: TestSystem;
 beforeAll(async () => void (system = await startTestSystem()));
 afterAll(() => system.stop());
 
-function engines(): number[] {
-  return processTree(system.local.worker().pid).filter((pid) => {
+/** Processes that run an engine, or are the jail around one. */
+function engineProcesses(): { pid: number; program: string }[] {
+  return processTree(system.local.worker().pid).flatMap((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('runtime/engine/main.ts');
+      const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return args.some((arg) => arg.endsWith('runtime/engine/main.ts')) ? [{ pid, program }] : [];
     } catch {
-      return false;
+      return [];
     }
   });
 }
+const engines = (): number[] =>
+  engineProcesses()
+    .filter(({ program }) => program.endsWith('/node'))
+    .map(({ pid }) => pid);
 async function until(what: () => boolean, ms: number): Promise<void> {
   for (const end = Date.now() + ms; !what();) {
     if (Date.now() > end) throw new Error('it did not happen in time');
@@ -41,7 +47,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     };
     for (const { id } of grants)
       expect((await system.kms('DELETE', `/v1/models/${digest}/grants/${id}`)).ok).toBe(true);
-    await until(() => engines().length === 0, 5_000);
+    await until(() => engineProcesses().length === 0, 5_000);
     const refused = await system.call('leased');
     expect(refused.status).toBe(403);
     expect(['CFN_GRANT_MISSING', 'CFN_LEASE_ENDED']).toContain(await problemCode(refused));
@@ -54,7 +60,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     expect((await system.call('orphan')).status).toBe(200);
     expect(engines()).toHaveLength(1);
     system.local.kms.kill('SIGKILL');
-    await until(() => engines().length === 0, 8_000);
+    await until(() => engineProcesses().length === 0, 8_000);
     expect(await problemCode(await system.call('orphan'))).toBe('CFN_KMS_UNREACHABLE');
   });
 });

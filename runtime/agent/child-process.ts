@@ -1,7 +1,8 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
+import type { Jail } from '../jail/index.ts';
 
 /**
  * Makes glibc overwrite freed heap, so that no request byte outlives its buffer (mallopt(3), M_PERTURB). Its per-thread caches do not
@@ -29,33 +30,51 @@ export const ENVIRONMENT = {
 } as const;
 
 export interface Child {
+  /** Of the jail's outermost process, where there is a jail. */
   readonly pid: number;
   readonly channel: Channel;
+  /** Of sockets between engines and sandboxes; of this process alone, and the only folder of the worker's that it sees. */
+  readonly sockets: string;
+  /** The process is gone, and its memory with it: the kernel gives up memory before it closes the channel. */
   readonly ended: Promise<void>;
   readonly kill: () => void;
 }
 
+export interface ChildOptions {
+  readonly jail: Jail;
+  /** Of the worker, mode 0700. */
+  readonly socketDir: string;
+  readonly stderr: 'ignore' | 'inherit';
+}
+
 /**
- * Starts an engine or a sandbox: an own process with an empty environment and one channel, on fd 3.
+ * Starts an engine or a sandbox: an own process, in the jail, with an empty environment and one channel, on fd 3.
  * Its output is dropped, because a crash trace can hold request data.
  */
 export function startChild(
   entry: 'engine' | 'sandbox',
-  options: { readonly stderr: 'ignore' | 'inherit' },
+  { jail, socketDir, stderr }: ChildOptions,
   onFrame: (frame: Frame) => void,
 ): Child {
-  const file = fileURLToPath(new URL(`../${entry}/main.ts`, import.meta.url));
-  // isolated-vm needs the flag (its README).
-  const flags = entry === 'sandbox' ? ['--no-node-snapshot'] : [];
-  const process_: ChildProcess = spawn(process.execPath, [...flags, file], {
+  const sockets = mkdtempSync(join(socketDir, `${entry}-`));
+  const process_ = jail.start(entry, {
+    // isolated-vm needs the flag (its README).
+    nodeFlags: entry === 'sandbox' ? ['--no-node-snapshot'] : [],
     env: ENVIRONMENT[entry],
-    stdio: ['ignore', 'ignore', options.stderr, 'pipe'],
+    stdio: ['ignore', 'ignore', stderr, 'pipe'],
+    sockets,
   });
   const kill = (): void => void process_.kill('SIGKILL');
-  const ended = new Promise<void>((resolve) => {
-    process_.on('exit', () => resolve());
-    process_.on('error', () => resolve());
+  const exited = Promise.withResolvers<void>();
+  const closed = Promise.withResolvers<void>();
+  process_.once('exit', () => exited.resolve());
+  process_.once('error', () => exited.resolve());
+  const channel = openChannel(process_.stdio[3] as Socket, onFrame, () => {
+    closed.resolve();
+    kill();
   });
-  const channel = openChannel(process_.stdio[3] as Socket, onFrame, kill);
-  return { pid: process_.pid ?? -1, channel, ended, kill };
+  const ended = Promise.all([exited.promise, closed.promise]).then(() =>
+    rmSync(sockets, { recursive: true, force: true }),
+  );
+  return { pid: process_.pid ?? -1, channel, sockets, ended, kill };
 }

@@ -1,7 +1,7 @@
 import type { BlobStore } from '../../artifacts/index.ts';
 import { CfnError, isErrorCode, type ModelPackage, type Sealed } from '../../proto/index.ts';
 import type { AgentToEngine, EngineToAgent, TensorShape } from '../ipc/messages.ts';
-import { startChild } from './child-process.ts';
+import { startChild, type ChildOptions } from './child-process.ts';
 
 export interface ModelShapes {
   readonly inputs: readonly TensorShape[];
@@ -13,6 +13,8 @@ export interface EngineProcess {
   readonly pid: number;
   readonly wrappingKey: string;
   readonly ended: Promise<void>;
+  /** Where it can make sockets. */
+  readonly sockets: string;
   load(model: EngineLoad, blobs: BlobStore): Promise<ModelShapes>;
   listen(path: string): Promise<void>;
   unlisten(path: string): Promise<void>;
@@ -31,7 +33,7 @@ export interface EngineLoad {
 
 type Reply = EngineToAgent;
 
-export async function startEngine(options: { readonly stderr: 'ignore' | 'inherit' }): Promise<EngineProcess> {
+export async function startEngine(options: ChildOptions): Promise<EngineProcess> {
   // The engine answers in order: one waiting list is enough.
   const waiting: { resolve: (reply: Reply) => void; reject: (error: Error) => void }[] = [];
   const child = startChild('engine', options, ({ header }) => {
@@ -62,6 +64,7 @@ export async function startEngine(options: { readonly stderr: 'ignore' | 'inheri
     pid: child.pid,
     wrappingKey: hello.wrappingKey,
     ended: child.ended,
+    sockets: child.sockets,
     kill: child.kill,
     listen: async (path) => void (await ask({ op: 'listen', path })),
     unlisten: (path) => send({ op: 'unlisten', path }),

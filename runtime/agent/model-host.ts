@@ -40,8 +40,6 @@ interface Engine {
 export interface ModelHostDeps {
   readonly keys: KeyClient;
   readonly blobs: BlobStore;
-  /** A folder that only the worker's processes can enter. */
-  readonly socketDir: string;
   readonly spares: SpareProcess<EngineProcess>;
   /** Monotonic, ms: a host that sets the wall clock back does not stretch a lease. */
   readonly monotonicMs: () => number;
@@ -107,7 +105,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       engine: Engine,
       released: { lease: string; leaseMs: number; policy: string },
     ): Promise<ModelUse> {
-      const socketPath = join(deps.socketDir, `${randomBytes(16).toString('hex')}.sock`);
+      const socketPath = join(engine.process.sockets, `${randomBytes(16).toString('hex')}.sock`);
       await engine.process.listen(socketPath);
       const ended = Promise.withResolvers<CfnError>();
       const state = { lease: released.lease, renewAt: 0, over: false };

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import type { Attester } from '../../attestation/attester/index.ts';
 import { httpBlobStore } from '../../artifacts/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../../proto/index.ts';
-import { jsonLog, startWorker } from './start-worker.ts';
+import { jsonLog, startWorker, type JailPolicy } from './start-worker.ts';
 
 const FLAGS = {
   listen: { type: 'string', default: '127.0.0.1:0' },
@@ -13,6 +13,7 @@ const FLAGS = {
   platform: { type: 'string' },
   gpu: { type: 'string' },
   endorsements: { type: 'string' },
+  jail: { type: 'string', default: 'available' },
   'child-stderr': { type: 'boolean', default: false },
 } as const;
 
@@ -30,13 +31,22 @@ function required(name: keyof typeof FLAGS, value: string | undefined): string {
   return value;
 }
 
+/** @throws {CfnError} `CFN_USAGE` */
+function jailPolicy(flag: string): JailPolicy {
+  if (flag === 'required' || flag === 'available') return flag;
+  throw new CfnError('CFN_USAGE', `--jail is ${flag}: required, or available for the layers that this machine has`);
+}
+
 /**
  * The body of every worker's `main`: the flags, then a worker on the given attester until a signal ends it.
  * Prints one line of JSON on standard output when it serves.
+ *
+ * @param jail whatever the flags say; without it `--jail` decides
  */
 export async function runWorker(
   args: readonly string[],
   attesterFor: (flags: ReturnType<typeof workerFlags>) => Promise<Attester>,
+  jail?: JailPolicy,
 ): Promise<void> {
   const now = (): Date => new Date();
   try {
@@ -45,6 +55,7 @@ export async function runWorker(
       listen: flags.listen,
       gatewayCertificatePem: readFileSync(required('gateway-certificate', flags['gateway-certificate']), 'utf8'),
       attester: await attesterFor(flags),
+      jail: jail ?? jailPolicy(flags.jail),
       blobs: httpBlobStore({
         url: required('blobs', flags.blobs),
         token: readFileSync(required('blobs-token-file', flags['blobs-token-file']), 'utf8').trim(),
@@ -59,7 +70,10 @@ export async function runWorker(
     const stop = (): void => void worker.stop().then(() => process.exit(0));
     process.once('SIGTERM', stop);
     process.once('SIGINT', stop);
-    writeSync(1, `${JSON.stringify({ ready: true, address: worker.address, workerId: worker.workerId })}\n`);
+    writeSync(
+      1,
+      `${JSON.stringify({ ready: true, address: worker.address, workerId: worker.workerId, jail: worker.jail })}\n`,
+    );
   } catch (cause) {
     const error = toCfnError(cause);
     writeSync(

@@ -1,6 +1,8 @@
+import { linkSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { CfnError, isErrorCode, utf8, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
-import { startChild } from './child-process.ts';
+import { startChild, type ChildOptions } from './child-process.ts';
 import type { ModelShapes } from './engine-process.ts';
 
 /** What an invocation came to, told after the wipe. */
@@ -62,7 +64,7 @@ const NOTHING_RAN: InvocationEnd = {
 };
 
 /** @param platform the web platform as a script, for every isolate of the sandbox */
-export function prepareSandbox(platform: string, options: { readonly stderr: 'ignore' | 'inherit' }): PreparedSandbox {
+export function prepareSandbox(platform: string, options: ChildOptions): PreparedSandbox {
   const running = new Map<
     string,
     { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }
@@ -98,6 +100,16 @@ export function prepareSandbox(platform: string, options: { readonly stderr: 'ig
   ready.promise.catch(() => undefined); // a spare may end before anybody waits for it
   send({ op: 'platform' }, utf8(platform)).catch(() => child.kill());
   const { pid, ended, kill } = child;
+  /** A second name of the engine's socket, in the folder that this sandbox sees; it sees no other's. */
+  const within = (model: SandboxStart['models'][number]): SandboxStart['models'][number] => {
+    const socketPath = join(child.sockets, basename(model.socketPath));
+    try {
+      linkSync(model.socketPath, socketPath);
+    } catch (cause) {
+      throw new CfnError('CFN_ENGINE_LOST', `the engine of ${model.binding} has no socket any more`, { cause });
+    }
+    return { ...model, socketPath };
+  };
   const sandbox: SandboxProcess = {
     pid,
     ended,
@@ -115,7 +127,7 @@ export function prepareSandbox(platform: string, options: { readonly stderr: 'ig
     ended,
     kill,
     async start({ limits, vars, models, poolSize, bundle }) {
-      send({ op: 'start', limits, vars, models, poolSize }, bundle).catch(kill);
+      send({ op: 'start', limits, vars, models: models.map(within), poolSize }, bundle).catch(kill);
       try {
         await ready.promise;
       } catch (error) {

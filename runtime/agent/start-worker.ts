@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Attester } from '../../attestation/attester/index.ts';
 import type { BlobStore } from '../../artifacts/index.ts';
+import { describeLayers, openJail, requireEveryLayer } from '../jail/index.ts';
 import { buildPlatformSource } from '../sandbox/platform-source.ts';
 import { startEngine } from './engine-process.ts';
 import { evidenceSource } from './evidence-source.ts';
@@ -27,31 +28,43 @@ export interface WorkerOptions {
   readonly blobs: BlobStore;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
+  /** `required`: every layer of the jail, or the worker does not start. `available`: what this machine has. */
+  readonly jail: JailPolicy;
   readonly fetch: typeof fetch;
   /** `inherit` shows what engine and sandbox processes print, which can hold request data: never in production. */
   readonly childStderr: 'ignore' | 'inherit';
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
+export type JailPolicy = 'required' | 'available';
+
 export interface Worker {
   readonly address: string;
   readonly workerId: string;
+  /** Which layers of the jail are in force, in one line. */
+  readonly jail: string;
   stop(): Promise<void>;
 }
 
-/** Starts the agent: keys, evidence, models, functions, and the one way in (design §4, §7). */
+/**
+ * Starts the agent: keys, evidence, models, functions, and the one way in (design §4, §7).
+ *
+ * @throws {CfnError} `CFN_JAIL_INCOMPLETE` where a layer of the jail is required and missing
+ */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const [jail, platform] = await Promise.all([openJail(), buildPlatformSource()]);
+  if (options.jail === 'required') requireEveryLayer(jail.layers);
+  const socketDir = mkdtempSync(join(tmpdir(), 'cfn-')); // mode 0700
+  const child = { jail, socketDir, stderr: options.childStderr };
   // Made while keys and evidence are, and before anybody deploys.
-  const engines = spareProcess(() => startEngine({ stderr: options.childStderr }));
-  const platform = buildPlatformSource();
-  const sandboxes = spareProcess(async () => prepareSandbox(await platform, { stderr: options.childStderr }));
+  const engines = spareProcess(() => startEngine(child));
+  const sandboxes = spareProcess(async () => prepareSandbox(platform, child));
   engines.prepare();
   sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());
   const evidence = evidenceSource(options.attester, keys.document);
-  const socketDir = mkdtempSync(join(tmpdir(), 'cfn-')); // mode 0700
   const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
-  const models = modelHost({ ...options, keys: keyChannel, socketDir, spares: engines });
+  const models = modelHost({ ...options, keys: keyChannel, spares: engines });
   const functions = functionHost(models, sandboxes);
   const invoke = invoker({
     keys,
@@ -62,10 +75,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     now: options.now,
   });
   const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoke });
-  options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee });
+  const layers = describeLayers(jail.layers);
+  options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });
   return {
     address: server.address,
     workerId: keys.workerId,
+    jail: layers,
     async stop() {
       await server.stop();
       functions.close();

@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the tests need of a Debian machine beside Node: Chromium, in which the verifier's bundle runs. Needs root, or sudo
-# without a password. Does nothing where there is a Chromium already.
+# Installs what the tests need of a Debian machine beside Node: Chromium, in which the verifier's bundle runs; bubblewrap, the jail of
+# sandboxes and engines; a C compiler for the attacker in it. Needs root, or sudo without a password. Leaves alone what is there.
 set -euo pipefail
 
-if command -v chromium >/dev/null; then exit 0; fi
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+need chromium chromium
+need bwrap bubblewrap
+need cc gcc libc6-dev
+
+if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo -n); fi
 "${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium >/dev/null
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,9 +1,11 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { openSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import type { Writable } from 'node:stream';
 import { ALLOWED } from './allowed.ts';
 import { bubblewrapArguments, type Mounts } from './bubblewrap.ts';
 import type { Bounds, Cgroup, Cgroups } from './cgroup.ts';
+import { inheritedDescriptors } from './descriptors.ts';
 import { entryFile, NODE, type Kind } from './files.ts';
 import type { Layer } from './layers.ts';
 import { seccompProgram } from './seccomp.ts';
@@ -22,10 +24,10 @@ export interface Jail {
 export interface StartOptions extends Mounts {
   readonly env: Readonly<Record<string, string>>;
   /** Descriptors 0 to 3. */
-  readonly stdio: [StdioOption, StdioOption, StdioOption, StdioOption?];
+  readonly stdio: [StdioOption, StdioOption, StdioOption, StdioOption];
   readonly nodeFlags?: readonly string[];
-  /** Instead of the kind's own program; a test's, seen from inside. */
-  readonly program?: readonly string[];
+  /** Instead of the kind's own; a test's. */
+  readonly bounds?: Bounds;
 }
 type StdioOption = 'ignore' | 'inherit' | 'pipe';
 
@@ -62,10 +64,10 @@ export function boundsOf(kind: Kind): Bounds {
 export function makeJail(parts: Parts, layers: readonly Layer[] = []): Jail {
   return {
     layers,
-    start(kind, { env, stdio, nodeFlags = [], program, ...mounts }) {
-      const group = parts.cgroups?.make(boundsOf(kind));
+    start(kind, { env, stdio, nodeFlags = [], bounds = boundsOf(kind), ...mounts }) {
+      const group = parts.cgroups?.make(bounds);
       const inside = parts.bubblewrap !== undefined;
-      const node = [...nodeFlags, ...(program ?? [entryFile(kind, inside ? 'inside' : 'outside')])];
+      const node = [...nodeFlags, entryFile(kind, inside ? 'inside' : 'outside')];
       const filter =
         inside && parts.architecture !== undefined
           ? seccompProgram(ALLOWED[kind === 'engine' ? 'engine' : 'sandbox'], parts.architecture)
@@ -80,15 +82,8 @@ export function makeJail(parts: Parts, layers: readonly Layer[] = []): Jail {
               NODE,
               ...node,
             ];
-      const [input, output, errors, channel = 'ignore'] = stdio;
-      const descriptors: StdioOptions = [
-        input,
-        output,
-        errors,
-        channel,
-        ...(filter === undefined ? [] : ['pipe' as const]),
-      ];
-      const child = spawn('/bin/sh', ['-c', preamble(group), ...command], { env, stdio: descriptors });
+      const own = filter === undefined ? stdio : [...stdio, 'pipe' as const];
+      const child = spawn('/bin/sh', ['-c', preamble(group), ...command], { env, stdio: withoutStrays(own) });
       if (filter !== undefined) {
         const pipe = child.stdio[4] as Writable;
         pipe.on('error', () => undefined); // bubblewrap ended before it read: its exit says so
@@ -100,6 +95,19 @@ export function makeJail(parts: Parts, layers: readonly Layer[] = []): Jail {
     },
   };
 }
+
+/** The worker's other descriptors become /dev/null in the jail: `spawn` passes on what it was not told of. */
+function withoutStrays(own: readonly StdioOption[]): StdioOptions {
+  const all: (StdioOption | number)[] = [...own];
+  for (const fd of inheritedDescriptors().filter((stray) => own[stray] === undefined || own[stray] === 'ignore')) {
+    while (all.length < fd) all.push('ignore');
+    all[fd] = nullDescriptor();
+  }
+  return all;
+}
+
+let devNull: number | undefined;
+const nullDescriptor = (): number => (devNull ??= openSync('/dev/null', 'r'));
 
 /**
  * Joins the group; then becomes bubblewrap, so that no process is added. No RLIMIT_DATA in place of a group: V8 reserves half a

@@ -122,7 +122,7 @@ function judge(name: LayerName, seen: Seen | undefined, mistake: (report: ProbeR
 const PROBE_MS_MAX = 10_000;
 
 async function runProbe(jail: Jail): Promise<Seen> {
-  const child = jail.start('probe', { env: {}, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = jail.start('probe', { env: {}, stdio: ['ignore', 'pipe', 'pipe', 'ignore'] });
   const { output, errors } = await collect(child);
   try {
     return JSON.parse(output) as ProbeReport;

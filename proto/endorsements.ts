@@ -53,3 +53,23 @@ export const NO_ENDORSEMENTS: Endorsements = {
   amd: { certificates: [], crls: [] },
   nvidia: { rims: [], ocsp: [], crls: [] },
 };
+
+/** Both, each once. The first one's come first: where the schema's limits cut, they stay. */
+export function mergeEndorsements(first: Endorsements, second: Endorsements): Endorsements {
+  return {
+    intel: [...first.intel, ...second.intel].slice(0, 2),
+    amd: {
+      certificates: union(first.amd.certificates, second.amd.certificates, 8),
+      crls: union(first.amd.crls, second.amd.crls, 4),
+    },
+    nvidia: {
+      rims: union(first.nvidia.rims, second.nvidia.rims, 32),
+      ocsp: union(first.nvidia.ocsp, second.nvidia.ocsp, 128),
+      crls: union(first.nvidia.crls, second.nvidia.crls, 16),
+    },
+  };
+}
+
+function union(first: readonly string[], second: readonly string[], max: number): string[] {
+  return [...new Set([...first, ...second])].slice(0, max);
+}

@@ -125,7 +125,7 @@ export const ERRORS = {
     fault: 'system',
     status: 503,
     remedy:
-      "Retry with backoff; a vendor's service (Intel, AMD, NVIDIA) did not answer. Recorded endorsements need none.",
+      "Retry with backoff; a vendor's service (Intel, AMD, NVIDIA) did not answer, or not with what it should. Recorded endorsements need none.",
   },
   CFN_QUOTE_UNAVAILABLE: {
     fault: 'system',

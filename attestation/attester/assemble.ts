@@ -1,6 +1,12 @@
-import { gpuNonce, NO_ENDORSEMENTS, reportData, toBase64url, type Evidence } from '../../proto/index.ts';
+import {
+  gpuNonce,
+  mergeEndorsements,
+  NO_ENDORSEMENTS,
+  reportData,
+  toBase64url,
+  type Evidence,
+} from '../../proto/index.ts';
 import type { CollectGpus, Quoted, SuppliedEndorsements } from './attester.ts';
-import { mergeEndorsements } from './endorsements.ts';
 
 /** What a worker's evidence is made of, besides the nonce and keys that it binds. */
 export interface EvidenceSources {
@@ -26,6 +32,6 @@ export async function assembleEvidence(
     workerKeys: toBase64url(workerKeys),
     quote: toBase64url(quoted.quote),
     gpus,
-    endorsements: mergeEndorsements(quoted.endorsements, await endorsements()),
+    endorsements: mergeEndorsements(quoted.endorsements, await endorsements({ tee, quote: quoted.quote, gpus })),
   };
 }

@@ -22,5 +22,8 @@ export interface Quoted {
   readonly endorsements: Endorsements;
 }
 
-/** Endorsements that the operator supplies, for any evidence of this worker. They need no trust: verifiers check each. */
-export type SuppliedEndorsements = () => Promise<Endorsements>;
+/** What endorsements are wanted for. */
+export type CollectedEvidence = Pick<Evidence, 'tee' | 'gpus'> & { readonly quote: Uint8Array };
+
+/** Endorsements that the operator supplies: of a file, or fetched for what was collected. They need no trust: verifiers check each. */
+export type SuppliedEndorsements = (collected: CollectedEvidence) => Promise<Endorsements>;

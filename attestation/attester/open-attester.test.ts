@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import {
+  CfnError,
   evidenceDigest,
   fromBase64url,
   gpuNonce,
@@ -16,6 +17,7 @@ import {
 } from '../../proto/index.ts';
 import { parseSnpReport } from '../evidence/snp.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
+import type { CollectedEvidence } from './attester.ts';
 import { collectEvidence, endorsementsFile, openAttester, type AttesterOptions } from './index.ts';
 import { compileFakeNvml, skipReason, type FakeNvml } from './nvml/nvml.testkit.ts';
 import { certificateTable, fakeTsm, recorded, type FakePlatform, type FakeTsm } from './tsm.testkit.ts';
@@ -114,6 +116,20 @@ describe('endorsements that the operator supplies', () => {
     await writeFile(file, JSON.stringify(supplied));
     const { endorsements } = await attester.collect(nonce, keys);
     expect(endorsements).toEqual(supplied); // the VCEK is in both, and is there once
+  });
+
+  test('may be fetched for what was collected; a service that does not answer stops the evidence', async () => {
+    const asked: CollectedEvidence[] = [];
+    const endorsements = async (collected: CollectedEvidence): Promise<Endorsements> => {
+      asked.push(collected);
+      if (asked.length > 1) throw new CfnError('CFN_VENDOR_UNREACHABLE', 'it does not answer');
+      return supplied;
+    };
+    using attester = await openAttester(options({ provider: 'sev_guest' }, { endorsements }));
+    const evidence = await attester.collect(nonce, keys);
+    expect(evidence.endorsements).toEqual(supplied);
+    expect(asked).toEqual([{ tee: 'snp', quote: fromBase64url(evidence.quote), gpus: [] }]);
+    await expect(attester.collect(nonce, keys)).rejects.toMatchObject({ code: 'CFN_VENDOR_UNREACHABLE' });
   });
 
   test.each([

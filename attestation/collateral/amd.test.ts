@@ -67,7 +67,7 @@ test('fetches what makes a report verifiable, once', async () => {
   await verifySnpReport({ ...evidence, revocation: 'required', now }, findings);
   expect(findings.failures).toEqual([]);
   await kds(milan);
-  expect(asked).toEqual([MILAN_VCEK, '/vcek/v1/Milan/cert_chain', '/vcek/v1/Milan/crl']);
+  expect(asked).toEqual(['/vcek/v1/Milan/cert_chain', MILAN_VCEK, '/vcek/v1/Milan/crl']);
 });
 
 test('asks one question once, however many wait for the answer', async () => {
@@ -78,8 +78,10 @@ test('asks one question once, however many wait for the answer', async () => {
 
 test('tries the older products for a report that does not name its own', async () => {
   const unnamed = { ...genoa, product: undefined };
-  expect((await open()(unnamed)).certificates).toHaveLength(3);
-  expect(asked.map((path) => path.split('/')[3])).toEqual(['Milan', 'Genoa', 'Genoa', 'Genoa']);
+  now = new Date('2026-03-01T00:00:00Z');
+  // The recorded CRL of Genoa had ended when this chip's certificate was made.
+  await expect(open()(unnamed)).rejects.toMatchObject({ reason: 'revocation/stale' });
+  expect(asked.map((path) => path.split('/')[3])).toEqual(['Milan', 'Milan', 'Genoa', 'Genoa', 'Genoa']);
   const unknown = { ...unnamed, chipId: new Uint8Array(64).fill(1) };
   await expect(open()(unknown)).rejects.toMatchObject({ reason: 'collateral/missing' });
 });
@@ -143,10 +145,38 @@ describe('refuses', () => {
     expect((await kds(milan)).certificates).toHaveLength(3);
   });
 
+  test.each<[string, string, () => Uint8Array, string]>([
+    [
+      "another product's authorities",
+      '/vcek/v1/Milan/cert_chain',
+      () => readVector('chains/ask_ark_genoa.pem'),
+      'certificate/untrusted-root',
+    ],
+    [
+      'a certificate that AMD did not sign',
+      MILAN_VCEK,
+      () => altered('certs/milan-v2-trustee.vcek.der'),
+      'broken-link',
+    ],
+    ['a CRL that AMD did not sign', '/vcek/v1/Milan/crl', () => altered('crls/milan.crl.der'), 'revocation/signature'],
+    ["another product's CRL", '/vcek/v1/Milan/crl', () => readVector('crls/genoa.crl.der'), 'revocation/wrong-issuer'],
+  ])('%s, and keeps nothing of it', async (_name, at, answer, reason) => {
+    const kds = open();
+    respond = (path, response) => path === at && response.end(answer()) !== undefined;
+    await expect(kds(milan)).rejects.toMatchObject({ reason: expect.stringContaining(reason) as string });
+    respond = () => false;
+    expect((await kds(milan)).certificates).toHaveLength(3);
+  });
+
+  test('a CRL that has ended, though the service still gives it', async () => {
+    now = new Date('2027-06-01T00:00:00Z');
+    await expect(open()(milan)).rejects.toMatchObject({ reason: 'revocation/stale' });
+  });
+
   test('what is no certificate, no chain and no CRL', async () => {
     for (const path of [MILAN_VCEK, '/vcek/v1/Milan/cert_chain', '/vcek/v1/Milan/crl']) {
       respond = (asking, response) => asking === path && response.end('<html>busy</html>') !== undefined;
-      await expect(open()(milan), path).rejects.toMatchObject({ code: 'CFN_EVIDENCE_MALFORMED' });
+      await expect(open()(milan), path).rejects.toMatchObject({ code: 'CFN_VENDOR_UNREACHABLE' });
     }
   });
 
@@ -160,3 +190,10 @@ describe('refuses', () => {
     server.closeAllConnections();
   });
 });
+
+/** The last bit of the signature. */
+function altered(file: string): Uint8Array {
+  const bytes = readVector(file);
+  bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+  return bytes;
+}

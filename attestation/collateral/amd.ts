@@ -6,9 +6,13 @@ import type { AmdProduct } from '../evidence/amd-product.ts';
 import { parseCrl } from '../evidence/crl.ts';
 import { refuse } from '../evidence/reasons.ts';
 import type { SnpReport } from '../evidence/snp.ts';
-import { parseCertificate, parsePemChain } from '../evidence/x509.ts';
+import { parseCertificate, parsePemChain, type Certificate } from '../evidence/x509.ts';
+import { verifyChain } from '../verifier/pki/chain.ts';
+import { verifyCrl } from '../verifier/pki/crl.ts';
+import { AMD_ROOTS } from '../verifier/trust-anchors.ts';
 import { VendorRefusal } from './http.ts';
-import { kdsCache, type KdsAnswer, type KdsCacheOptions } from './kds-cache.ts';
+import { kdsCache, type KdsCacheOptions } from './kds-cache.ts';
+import type { Renewable } from './renewing-cache.ts';
 
 /** CAs and CRLs are asked for again after a day, so that a revocation becomes known. */
 const RENEWED_MS = 24 * 60 * 60_000;
@@ -18,6 +22,8 @@ const PRODUCTS_OF_VERSION_2 = ['Milan', 'Genoa'] as const;
 export interface AmdKdsOptions extends KdsCacheOptions {
   /** Origin of AMD's service, or of a cache in front of it. The default is AMD's. */
   readonly url?: string;
+  /** SHA-256 of each product's ARK, hexadecimal. The default is AMD's. */
+  readonly roots?: Readonly<Record<AmdProduct, string>>;
 }
 
 /** DER, in no promised order: what a verifier takes beside the report. */
@@ -27,25 +33,31 @@ export interface AmdCollateral {
 }
 
 /**
- * Fetches what a report needs from AMD's key distribution service: its VCEK certificate, the authorities and their CRL, each kept as
- * long as it can be used. The service limits how often it answers; while it asks to wait, what is not kept is refused at once.
- * A VLEK's certificate comes only from the provider who holds the key, so for those only the authorities and the CRL are fetched.
- *
- * Nothing of it is verified here.
+ * Fetches what a report needs from AMD's key distribution service: the authorities, its VCEK certificate, and the ARK's CRL, each
+ * verified up to the pinned ARK and kept as long as it can be used. The service limits how often it answers; while it asks to wait,
+ * what is not kept is refused at once. A VLEK's certificate comes only from the provider who holds the key, so for those only the
+ * authorities and the CRL are fetched.
  *
  * @returns a function of the report. It throws CfnError `CFN_VENDOR_UNREACHABLE`; `collateral/missing` for a report whose key
- *   nothing names; `collateral/wrong-id` and `parse/…` for answers that are not what was asked for.
+ *   nothing names; `collateral/wrong-id`, `certificate/…`, `revocation/…` and `parse/…` for answers that are not what was asked for.
  */
 export function amdKds(options: AmdKdsOptions): (report: SnpReport) => Promise<AmdCollateral> {
-  const base = options.url ?? AMD_KDS;
-  const get = kdsCache(options);
+  const { url: base = AMD_KDS, roots = AMD_ROOTS } = options;
+  const get = kdsCache<readonly Uint8Array[]>(options);
 
   async function fetchFor(report: SnpReport, product: AmdProduct): Promise<AmdCollateral> {
     const kind = report.signer === 'VLEK' ? 'VLEK' : 'VCEK';
-    // One after the other: the service counts requests, and an unknown chip needs no more of them.
-    const leaf = kind === 'VLEK' ? [] : await get(leafUrl(report, product, base), (bytes) => readLeaf(bytes, report));
-    const authorities = await get(kdsChainUrl(kind, product, base), (bytes) => readChain(bytes, options.now()));
-    const crls = await get(kdsCrlUrl(kind, product, base), (bytes) => readCrl(bytes, options.now()));
+    const leafUrl = kind === 'VLEK' ? undefined : leafUrlOf(report, product, base);
+    // One after the other: the service counts requests, and each is verified with those before it.
+    const authorities = await get(kdsChainUrl(kind, product, base), (bytes) =>
+      readAuthorities(bytes, roots[product], options.now()),
+    );
+    const issuers = authorities.map((der) => parseCertificate(der));
+    const leaf =
+      leafUrl === undefined
+        ? []
+        : await get(leafUrl, (bytes) => readLeaf(bytes, report, issuers, roots[product], options.now()));
+    const crls = await get(kdsCrlUrl(kind, product, base), (bytes) => readCrl(bytes, issuers, options.now()));
     return { certificates: [...leaf, ...authorities], crls };
   }
 
@@ -62,28 +74,39 @@ export function amdKds(options: AmdKdsOptions): (report: SnpReport) => Promise<A
   };
 }
 
-function leafUrl(report: SnpReport, product: AmdProduct, base: string): string {
+function leafUrlOf(report: SnpReport, product: AmdProduct, base: string): string {
   const url = kdsLeafUrl(report, product, base);
   return url ?? refuse('collateral/missing', 'the report names no VCEK: it is not signed, or hides its chip');
 }
 
-/** A certificate of another key would be kept for years, so this is not left to the verifier. */
-function readLeaf(bytes: Uint8Array, report: SnpReport): KdsAnswer {
+type Answer = Promise<Renewable<readonly Uint8Array[]>>;
+
+/** ASK or ASVK, then the ARK. */
+async function readAuthorities(bytes: Uint8Array, root: string, now: Date): Answer {
+  const chain = parsePemChain(fromUtf8(bytes, 'CFN_EVIDENCE_MALFORMED'));
+  await verifyChain(chain, { root, now, what: "AMD's authorities", leafIsCa: true });
+  const usableUntilMs = Math.min(...chain.map(({ notAfterMs }) => notAfterMs));
+  return { value: chain.map(({ der }) => der), freshUntilMs: now.getTime() + RENEWED_MS, usableUntilMs };
+}
+
+async function readLeaf(
+  bytes: Uint8Array,
+  report: SnpReport,
+  issuers: readonly Certificate[],
+  root: string,
+  now: Date,
+): Answer {
   const certificate = parseCertificate(bytes);
   const leaf = isAmdLeaf(certificate) ? parseAmdLeaf(certificate) : undefined;
   const fits = leaf?.hardwareId && isOfChip(leaf.hardwareId, report) && equalBytes(leaf.tcb, report.reportedTcb);
   if (fits !== true) refuse('collateral/wrong-id', "AMD's KDS answers with the certificate of another key");
-  return { objects: [bytes], freshUntilMs: certificate.notAfterMs, usableUntilMs: certificate.notAfterMs };
+  await verifyChain([certificate, ...issuers], { root, now, what: 'VCEK chain' });
+  return { value: [bytes], freshUntilMs: certificate.notAfterMs, usableUntilMs: certificate.notAfterMs };
 }
 
-function readChain(bytes: Uint8Array, now: Date): KdsAnswer {
-  const chain = parsePemChain(fromUtf8(bytes, 'CFN_EVIDENCE_MALFORMED'));
-  const usableUntilMs = Math.min(...chain.map(({ notAfterMs }) => notAfterMs));
-  return { objects: chain.map(({ der }) => der), freshUntilMs: now.getTime() + RENEWED_MS, usableUntilMs };
-}
-
-function readCrl(bytes: Uint8Array, now: Date): KdsAnswer {
-  const { nextUpdateMs } = parseCrl(bytes);
-  const freshUntilMs = Math.min(now.getTime() + RENEWED_MS, nextUpdateMs);
-  return { objects: [bytes], freshUntilMs, usableUntilMs: nextUpdateMs };
+async function readCrl(bytes: Uint8Array, issuers: readonly Certificate[], now: Date): Answer {
+  const crl = parseCrl(bytes);
+  const root = issuers.at(-1) ?? refuse('collateral/missing', 'there is no ARK');
+  await verifyCrl(crl, root, now, `CRL of ${root.subjectCommonName}`);
+  return { value: [bytes], freshUntilMs: now.getTime() + RENEWED_MS, usableUntilMs: crl.nextUpdateMs };
 }

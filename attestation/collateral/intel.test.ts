@@ -2,49 +2,24 @@ import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { parseIntelCollateral } from '../evidence/intel-collateral.ts';
+import { parseIntelCollateral, writeIntelCollateral } from '../evidence/intel-collateral.ts';
 import { parseTdxQuote } from '../evidence/tdx.ts';
 import { Findings } from '../verifier/findings.ts';
 import { verifyTdx } from '../verifier/intel/verify.ts';
+import { intelRoutes, recordedMember, type IntelRoute } from '../testing/intel-service.testkit.ts';
 import { intelCollateral, type IntelCollateralOptions } from './intel.ts';
 
 const read = (name: string) => readFileSync(new URL(`../vectors/tdx/${name}`, import.meta.url));
 const text = read('collateral/b0c06f-2025-06.json').toString();
-const members = JSON.parse(text) as Record<string, string>;
-const member = (name: string): string => members[name] ?? '';
+
 const quote = parseTdxQuote(new Uint8Array(read('quotes/v4-phala-b0c06f.bin')));
 const foreign = parseTdxQuote(new Uint8Array(read('quotes/v5-go-tdx-guest-90c06f.bin')));
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-interface Route {
-  readonly body: string | Buffer;
-  readonly headers?: Readonly<Record<string, string>>;
-}
 
-/** Intel's service over the recorded collateral: bodies and URL-encoded chains as it sends them. */
-function routes(): Record<string, Route> {
-  const body = (name: string, key: string) => `{"${name}":${member(key)},"signature":"${member(`${key}_signature`)}"}`;
-  const chain = (header: string, key: string) => ({ [header]: encodeURIComponent(member(key)) });
-  return {
-    '/tdx/certification/v4/tcb?fmspc=B0C06F000000': {
-      body: body('tcbInfo', 'tcb_info'),
-      headers: chain('TCB-Info-Issuer-Chain', 'tcb_info_issuer_chain'),
-    },
-    '/tdx/certification/v4/qe/identity': {
-      body: body('enclaveIdentity', 'qe_identity'),
-      headers: chain('SGX-Enclave-Identity-Issuer-Chain', 'qe_identity_issuer_chain'),
-    },
-    '/sgx/certification/v4/pckcrl?ca=platform&encoding=der': {
-      body: Buffer.from(member('pck_crl'), 'hex'),
-      headers: chain('SGX-PCK-CRL-Issuer-Chain', 'pck_crl_issuer_chain'),
-    },
-    '/sgx/certification/v4/rootcacrl': { body: member('root_ca_crl') },
-  };
-}
-
-let served: Record<string, Route>;
+let served: Record<string, IntelRoute>;
 let handler: Handler;
 let asked: string[];
 let now: Date;
@@ -62,7 +37,7 @@ const fail: Handler = (_request, response) => void response.writeHead(500).end()
 beforeAll(() => new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve)));
 afterAll(() => void server.close());
 beforeEach(() => {
-  served = routes();
+  served = intelRoutes();
   handler = serve;
   asked = [];
   now = new Date('2025-06-25T00:00:00Z');
@@ -75,12 +50,12 @@ const later = (ms: number) => void (now = new Date(now.getTime() + ms));
 
 describe('intelCollateral', () => {
   test('gives a document that verifies, the same as the recorded one', async () => {
-    const document = await open()(quote);
+    const document = writeIntelCollateral(await open()(quote));
     expect(parseIntelCollateral(document)).toEqual(parseIntelCollateral(text));
     const findings = new Findings();
     await verifyTdx({ quote, collateral: document, now }, findings);
     expect(findings.failures).toEqual([]);
-    expect(asked.toSorted()).toEqual(Object.keys(routes()).toSorted());
+    expect(asked.toSorted()).toEqual(Object.keys(intelRoutes()).toSorted());
   });
 
   test('keeps it for a day, asks once for callers at the same time, and then again', async () => {
@@ -117,13 +92,13 @@ describe('intelCollateral', () => {
     await expect(get(quote)).rejects.toMatchObject({ reason: 'revocation/stale' });
   });
 
-  test.each<[string, string, Partial<Route>, string]>([
-    ['no chain', '/tdx/certification/v4/qe/identity', { headers: {} }, 'collateral/missing'],
+  test.each<[string, string, Partial<IntelRoute>, string | undefined]>([
+    ['no chain', '/tdx/certification/v4/qe/identity', { headers: {} }, undefined],
     [
       'a chain that is not URL-encoded',
       '/tdx/certification/v4/qe/identity',
       { headers: { 'SGX-Enclave-Identity-Issuer-Chain': '%zz' } },
-      'parse/pem',
+      undefined,
     ],
     [
       'an altered TCB info',
@@ -131,21 +106,23 @@ describe('intelCollateral', () => {
       { body: altered() },
       'collateral/tcb-info-signature',
     ],
-    ['a CRL that is none', '/sgx/certification/v4/rootcacrl', { body: '00' }, 'parse/der'],
+    ['a CRL that is none', '/sgx/certification/v4/rootcacrl', { body: '00' }, undefined],
     ['an empty CRL', '/sgx/certification/v4/rootcacrl', { body: '' }, 'revocation/missing'],
-    ['another CRL', '/sgx/certification/v4/rootcacrl', { body: member('pck_crl') }, 'revocation/wrong-issuer'],
+    ['another CRL', '/sgx/certification/v4/rootcacrl', { body: recordedMember('pck_crl') }, 'revocation/wrong-issuer'],
   ])('refuses %s, and keeps nothing of it', async (_name, path, changed, reason) => {
     const get = open();
-    served[path] = { ...(served[path] as Route), ...changed };
-    await expect(get(quote)).rejects.toMatchObject({ reason });
-    served = routes();
+    served[path] = { ...(served[path] as IntelRoute), ...changed };
+    await expect(get(quote)).rejects.toMatchObject(
+      reason === undefined ? { code: 'CFN_VENDOR_UNREACHABLE' } : { reason },
+    );
+    served = intelRoutes();
     await get(quote);
   });
 
   test('refuses collateral of another platform', async () => {
     served['/tdx/certification/v4/tcb?fmspc=90C06F000000'] = served[
       '/tdx/certification/v4/tcb?fmspc=B0C06F000000'
-    ] as Route;
+    ] as IntelRoute;
     await expect(open()(foreign)).rejects.toMatchObject({ reason: 'collateral/fmspc-mismatch' });
   });
 
@@ -172,5 +149,5 @@ describe('intelCollateral', () => {
 });
 
 function altered(): string {
-  return `{"tcbInfo":${member('tcb_info').replace('17', '18')},"signature":"${member('tcb_info_signature')}"}`;
+  return `{"tcbInfo":${recordedMember('tcb_info').replace('17', '18')},"signature":"${recordedMember('tcb_info_signature')}"}`;
 }

@@ -1,14 +1,14 @@
 import { equalBytes, fromHex, fromUtf8, toHex } from '../../proto/index.ts';
-import { writeIntelCollateral } from '../evidence/intel-collateral.ts';
+import { writeIntelCollateral, type IntelCollateralParts } from '../evidence/intel-collateral.ts';
 import { refuse } from '../evidence/reasons.ts';
 import type { TdxQuote } from '../evidence/tdx.ts';
-import { BoundedMap } from '../verifier/bounded-map.ts';
 import { Findings } from '../verifier/findings.ts';
 import { checkCollateralDates, collateralEndsMs } from '../verifier/intel/collateral.ts';
 import { readPckChain } from '../verifier/intel/quote.ts';
 import { verifiedCollateral } from '../verifier/intel/verify.ts';
 import { INTEL_SGX_ROOT } from '../verifier/trust-anchors.ts';
 import { fetchAnswer, type HttpOptions } from './http.ts';
+import { renewingCache, type Renewable } from './renewing-cache.ts';
 
 const INTEL_PCS = 'https://api.trustedservices.intel.com';
 const INTEL_ROOT_CRL = 'https://certificates.trustedservices.intel.com/IntelSGXRootCA.der';
@@ -18,8 +18,6 @@ const PLATFORMS_MAX = 64;
 const ANSWER_BYTES_MAX = 1024 * 1024;
 /** Asked for again after a day, though it counts for a month, so that revocations and TCB recoveries become known. */
 const RENEWED_MS = 24 * 60 * 60_000;
-/** How long a refused renewal is not tried again while the kept collateral still counts. */
-const RETRY_MS = 60_000;
 
 export interface IntelCollateralOptions extends HttpOptions {
   readonly now: () => Date;
@@ -31,43 +29,18 @@ export interface IntelCollateralOptions extends HttpOptions {
   readonly root?: string;
 }
 
-interface Kept {
-  readonly document: string;
-  /** The first of its parts ends; from then on it is never given out. ms since the epoch. */
-  readonly endsMs: number;
-  renewMs: number;
-}
-
 /**
  * Fetches the collateral of a quote's platform (API v4), verifies it, and keeps it by kind of platform. Callers at the same time
  * share one fetch. What cannot be renewed is given out for as long as it counts.
  *
- * @returns a function that gives the collateral document of a quote, see `evidence/intel-collateral.ts`. It throws CfnError
+ * @returns a function that gives the collateral of a quote's platform. It throws CfnError
  *   `CFN_VENDOR_UNREACHABLE`, or the refusal of what was answered.
  */
-export function intelCollateral(options: IntelCollateralOptions): (quote: TdxQuote) => Promise<string> {
-  const kept = new BoundedMap<string, Kept>(PLATFORMS_MAX);
-  const fetching = new Map<string, Promise<Kept>>();
-
+export function intelCollateral(options: IntelCollateralOptions): (quote: TdxQuote) => Promise<IntelCollateralParts> {
+  const kept = renewingCache<IntelCollateralParts>(PLATFORMS_MAX, options.now);
   return async (quote) => {
     const platform = platformOf(quote);
-    const key = `${platform.ca} ${toHex(platform.fmspc)}`;
-    const nowMs = options.now().getTime();
-    const known = kept.get(key);
-    if (known !== undefined && nowMs < known.renewMs) return known.document;
-    const fetched =
-      fetching.get(key) ??
-      fetchCollateral(platform, options)
-        .then((fresh) => (kept.set(key, fresh), fresh))
-        .finally(() => fetching.delete(key));
-    fetching.set(key, fetched);
-    try {
-      return (await fetched).document;
-    } catch (error) {
-      if (known === undefined || nowMs >= known.endsMs) throw error;
-      known.renewMs = Math.min(nowMs + RETRY_MS, known.endsMs);
-      return known.document;
-    }
+    return kept(`${platform.ca} ${toHex(platform.fmspc)}`, () => fetchCollateral(platform, options));
   };
 }
 
@@ -83,10 +56,13 @@ function platformOf(quote: TdxQuote): Platform {
   return { fmspc: extension.fmspc, ca: ca.subjectCommonName.includes('Processor CA') ? 'processor' : 'platform' };
 }
 
-async function fetchCollateral({ fmspc, ca }: Platform, options: IntelCollateralOptions): Promise<Kept> {
+async function fetchCollateral(
+  { fmspc, ca }: Platform,
+  options: IntelCollateralOptions,
+): Promise<Renewable<IntelCollateralParts>> {
   const { url = INTEL_PCS, root = INTEL_SGX_ROOT } = options;
   const rootCrlUrl =
-    options.rootCrlUrl ?? (options.url === undefined ? INTEL_ROOT_CRL : `${url}/sgx/certification/v4/rootcacrl`);
+    options.rootCrlUrl ?? (url === INTEL_PCS ? INTEL_ROOT_CRL : `${url}/sgx/certification/v4/rootcacrl`);
   const get = (address: string, chainHeader?: string): Promise<Answer> => fetchWithChain(address, chainHeader, options);
   const [tcbInfo, qeIdentity, pckCrl, rootCaCrl] = await Promise.all([
     get(`${url}/tdx/certification/v4/tcb?fmspc=${toHex(fmspc).toUpperCase()}`, 'TCB-Info-Issuer-Chain'),
@@ -94,7 +70,7 @@ async function fetchCollateral({ fmspc, ca }: Platform, options: IntelCollateral
     get(`${url}/sgx/certification/v4/pckcrl?ca=${ca}&encoding=der`, 'SGX-PCK-CRL-Issuer-Chain'),
     get(rootCrlUrl),
   ]);
-  const document = writeIntelCollateral({
+  const parts = {
     tcbInfo: fromUtf8(tcbInfo.bytes, 'CFN_EVIDENCE_MALFORMED'),
     tcbInfoIssuerChain: tcbInfo.chain,
     qeIdentity: fromUtf8(qeIdentity.bytes, 'CFN_EVIDENCE_MALFORMED'),
@@ -102,12 +78,14 @@ async function fetchCollateral({ fmspc, ca }: Platform, options: IntelCollateral
     pckCrl: derOf(pckCrl.bytes),
     pckCrlIssuerChain: pckCrl.chain,
     rootCaCrl: derOf(rootCaCrl.bytes),
-  });
-  return requireUsable(document, fmspc, root, options.now());
+  };
+  const usableUntilMs = await requireUsable(parts, fmspc, root, options.now());
+  return { value: parts, freshUntilMs: options.now().getTime() + RENEWED_MS, usableUntilMs };
 }
 
-/** A wrong answer must not be kept for a day. */
-async function requireUsable(document: string, fmspc: Uint8Array, root: string, now: Date): Promise<Kept> {
+/** A wrong answer must not be kept for a day. @returns when the first of its parts ends, in ms since the epoch */
+async function requireUsable(parts: IntelCollateralParts, fmspc: Uint8Array, root: string, now: Date): Promise<number> {
+  const document = writeIntelCollateral(parts);
   const findings = new Findings();
   const verified = await verifiedCollateral(document, root, findings);
   if (verified !== undefined) await checkCollateralDates(verified, now, findings);
@@ -115,8 +93,7 @@ async function requireUsable(document: string, fmspc: Uint8Array, root: string, 
   if (failure !== undefined) refuse(failure.reason, `fetched collateral: ${failure.detail}`);
   if (verified === undefined || !equalBytes(verified.tcbInfo.fmspc, fmspc))
     refuse('collateral/fmspc-mismatch', `the service answers with collateral of another platform than ${toHex(fmspc)}`);
-  const endsMs = collateralEndsMs(verified);
-  return { document, endsMs, renewMs: Math.min(now.getTime() + RENEWED_MS, endsMs) };
+  return collateralEndsMs(verified);
 }
 
 interface Answer {
@@ -129,7 +106,7 @@ async function fetchWithChain(url: string, header: string | undefined, options: 
   const request = { what: "Intel's collateral service", url, bytesMax: ANSWER_BYTES_MAX };
   const { bytes, headers } = await fetchAnswer(request, options);
   if (header === undefined) return { bytes, chain: '' };
-  const encoded = headers.get(header) ?? refuse('collateral/missing', `the service answers without ${header}`);
+  const encoded = headers.get(header) ?? refuse('parse/pem', `the service answers without ${header}`);
   try {
     return { bytes, chain: decodeURIComponent(encoded) };
   } catch (cause) {

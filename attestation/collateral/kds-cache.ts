@@ -1,6 +1,6 @@
 import { CfnError } from '../../proto/index.ts';
-import { BoundedMap } from '../verifier/bounded-map.ts';
 import { fetchBytes, VendorRefusal, type HttpOptions } from './http.ts';
+import { renewingCache, type Renewable } from './renewing-cache.ts';
 
 /** Answers kept: mostly VCEK certificates of 1.4 kB, one per chip and TCB. */
 const ANSWERS_MAX = 2048;
@@ -13,37 +13,25 @@ export interface KdsCacheOptions extends HttpOptions {
   readonly now: () => Date;
 }
 
-/** What was read out of an answer. */
-export interface KdsAnswer {
-  /** DER of each object. */
-  readonly objects: readonly Uint8Array[];
-  /** Asked for again after this time, and no longer given out after that, in ms since the epoch. */
-  readonly freshUntilMs: number;
-  readonly usableUntilMs: number;
-}
-
-export type KdsCache = (url: string, read: (bytes: Uint8Array) => KdsAnswer) => Promise<readonly Uint8Array[]>;
+/** Gives the answer under a URL, or what is kept of it. `read` verifies: what it throws at is not kept. */
+export type KdsCache<T> = (url: string, read: (bytes: Uint8Array) => Promise<Renewable<T>>) => Promise<T>;
 
 /**
- * Keeps answers of AMD's key distribution service by URL, which names all that they depend on. Questions that are asked at once are
- * put once. When the service asks to wait (429 or 503), nothing is asked until then, whatever the URL. An answer that should be
- * renewed and cannot be is given out for as long as it is usable.
+ * Keeps answers of AMD's key distribution service by URL, which names all that they depend on. When the service asks to wait (429 or
+ * 503), nothing is asked until then, whatever the URL.
  *
  * @returns a function that throws CfnError `CFN_VENDOR_UNREACHABLE`, or what `read` throws.
  */
-export function kdsCache(options: KdsCacheOptions): KdsCache {
-  const kept = new BoundedMap<string, KdsAnswer>(ANSWERS_MAX);
-  const asking = new Map<string, Promise<KdsAnswer>>();
+export function kdsCache<T>(options: KdsCacheOptions): KdsCache<T> {
+  const answers = renewingCache<T>(ANSWERS_MAX, options.now);
   let pausedUntilMs = Number.NEGATIVE_INFINITY;
 
-  async function ask(url: string, read: (bytes: Uint8Array) => KdsAnswer): Promise<KdsAnswer> {
+  async function ask(url: string): Promise<Uint8Array> {
     const nowMs = options.now().getTime();
     if (nowMs < pausedUntilMs)
       throw new CfnError('CFN_VENDOR_UNREACHABLE', `AMD's KDS asks to wait ${pausedUntilMs - nowMs} ms longer`);
     try {
-      const answer = read(await fetchBytes({ what: "AMD's KDS", url, bytesMax: ANSWER_BYTES_MAX }, options));
-      kept.set(url, answer);
-      return answer;
+      return await fetchBytes({ what: "AMD's KDS", url, bytesMax: ANSWER_BYTES_MAX }, options);
     } catch (error) {
       if (error instanceof VendorRefusal && (error.answered === 429 || error.answered === 503))
         pausedUntilMs = nowMs + pauseMs(error.retryAfter, nowMs);
@@ -51,19 +39,7 @@ export function kdsCache(options: KdsCacheOptions): KdsCache {
     }
   }
 
-  return async (url, read) => {
-    const nowMs = options.now().getTime();
-    const known = kept.get(url);
-    if (known !== undefined && nowMs < known.freshUntilMs) return known.objects;
-    const asked = asking.get(url) ?? ask(url, read).finally(() => asking.delete(url));
-    asking.set(url, asked);
-    try {
-      return (await asked).objects;
-    } catch (error) {
-      if (known !== undefined && nowMs < known.usableUntilMs) return known.objects;
-      throw error;
-    }
-  };
+  return (url, read) => answers(url, async () => read(await ask(url)));
 }
 
 /** Retry-After is in seconds, or a date (RFC 9110 §10.2.3). */

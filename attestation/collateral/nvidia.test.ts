@@ -9,6 +9,9 @@ import { nonceExtension, writeOcspRequest } from './ocsp-request.ts';
 import { parseCertificate } from '../evidence/x509.ts';
 
 const H100 = gpuOf('GPU 0', 'h100-550.90.07');
+/** RIMs and their answers are of another day than the device's own, so the tests ask for one half or the other. */
+const LEAF = { ...H100, chain: H100.chain.slice(0, 2) };
+const DEVICE_NOW = new Date('2025-08-21T12:00:00Z');
 const RIMS: Readonly<Record<string, string>> = {
   'NV_GPU_DRIVER_GH100_550.90.07': DRIVER_RIM,
   NV_GPU_VBIOS_1010_0200_882_96009F0001: VBIOS_RIM,
@@ -80,35 +83,90 @@ const open = (change: Partial<NvidiaCollateralOptions> = {}) =>
   nvidiaCollateral({ fetch, timeoutMs: 5000, now: () => now, rimUrl: url, ocspUrl: `${url}/`, ...change });
 
 describe('nvidiaCollateral', () => {
-  test('fetches what makes a GPU verifiable, once', async () => {
+  test('fetches the RIMs that a GPU needs, and OCSP answers for their signers, once', async () => {
     const collateral = open();
-    const [{ rims, ocsp }, again] = await Promise.all([collateral([H100]), collateral([H100])]);
+    const [{ rims, ocsp }, again] = await Promise.all([collateral([LEAF]), collateral([LEAF])]);
     expect(rims).toHaveLength(2);
-    expect(ocsp).toHaveLength(7);
-    expect(asked).toHaveLength(9);
+    expect(ocsp).toHaveLength(4);
+    expect(asked).toHaveLength(6);
     expect(again).toEqual({ rims, ocsp });
-    // The device's answers are of another day than the RIMs': those alone are stale.
-    const { reasons, findings } = await judge(
-      h100({ rims, ocsp: ocsp.map(parseOcspResponse), revocation: 'required' }),
-    );
-    expect(reasons).toEqual(['revocation/stale']);
-    expect(findings.failures).toHaveLength(3);
+    const { findings } = await judge(h100({ rims, ocsp: ocsp.map(parseOcspResponse), revocation: 'required' }));
+    expect(findings.failures).toMatchObject([{ check: 'GPU 0 revocation', reason: 'revocation/missing' }]);
   });
 
-  test('asks again when half of an answer’s time is over, RIMs after a day, and keeps what is usable meanwhile', async () => {
-    now = new Date('2025-08-21T12:00:00Z'); // all answers are fresh, or from the future
-    const collateral = open();
+  test('asks for each of the device’s own certificates but the leaf', async () => {
+    now = DEVICE_NOW;
+    const { rims, ocsp } = await open({ rimUrl: undefined })([H100]);
+    expect(rims).toEqual([]);
+    const { findings } = await judge(
+      h100({ rims: [], ocsp: ocsp.map(parseOcspResponse), revocation: 'required', now: DEVICE_NOW }),
+    );
+    expect(findings.failures.filter(({ reason }) => reason !== 'collateral/rim-missing')).toEqual([]);
+  });
+
+  test('looks up the signers of RIMs that are at hand, and nothing where no service is named', async () => {
+    const own = [vector(DRIVER_RIM), vector(VBIOS_RIM)];
+    expect((await open({ rimUrl: undefined })([LEAF], own)).ocsp).toHaveLength(4);
+    asked = [];
+    expect(await open({ rimUrl: undefined, ocspUrl: undefined })([LEAF], own)).toEqual({ rims: [], ocsp: [] });
+    expect(asked).toEqual([]);
+  });
+
+  test('asks again when half of an answer’s time is over, and keeps what is usable meanwhile', async () => {
+    now = DEVICE_NOW;
+    const collateral = open({ rimUrl: undefined });
     await collateral([H100]);
     now = new Date(now.getTime() + 5 * HOUR_MS);
     await collateral([H100]);
-    expect(asked).toHaveLength(9);
-    now = new Date(now.getTime() + 3 * HOUR_MS); // the device's three are over half of their day
+    expect(asked).toHaveLength(3);
+    now = new Date(now.getTime() + 3 * HOUR_MS); // over half of their day
     await collateral([H100]);
-    expect(asked).toHaveLength(12);
+    expect(asked).toHaveLength(6);
     respond = (_path, _body, response) => response.writeHead(503).end() !== undefined;
-    expect((await collateral([H100])).ocsp).toHaveLength(7);
+    expect((await collateral([H100])).ocsp).toHaveLength(3);
     now = new Date(now.getTime() + 12 * HOUR_MS); // past their end
     await expect(collateral([H100])).rejects.toMatchObject({ code: 'CFN_VENDOR_UNREACHABLE' });
+  });
+
+  test('asks for RIMs again after a day, and keeps what it has when that fails', async () => {
+    const collateral = open({ ocspUrl: undefined });
+    await collateral([H100]);
+    now = new Date(now.getTime() + 24 * HOUR_MS);
+    await collateral([H100]);
+    expect(asked).toHaveLength(4);
+    respond = (_path, _body, response) => response.writeHead(503).end() !== undefined;
+    now = new Date(now.getTime() + 24 * HOUR_MS);
+    expect((await collateral([H100])).rims).toHaveLength(2);
+    now = new Date(now.getTime() + 31 * 24 * HOUR_MS);
+    await expect(collateral([H100])).rejects.toMatchObject({ code: 'CFN_VENDOR_UNREACHABLE' });
+  });
+
+  test('keeps nothing that its vendor did not sign, or that has ended', async () => {
+    const driver = vector(DRIVER_RIM);
+    const text = Buffer.from(driver).toString();
+    const serve = (xml: string) =>
+      void (respond = (path, _body, response) =>
+        path.includes('DRIVER') &&
+        response.end(JSON.stringify({ id: path.replace('/v1/rim/', ''), rim: Buffer.from(xml).toString('base64') })) !==
+          undefined);
+    const rimsOnly = open({ ocspUrl: undefined });
+    serve(text.replace('active="True"', 'active="False"'));
+    await expect(rimsOnly([H100])).rejects.toMatchObject({ reason: 'collateral/rim-signature' });
+    respond = () => false;
+    expect((await rimsOnly([H100])).rims).toHaveLength(2);
+    now = new Date('2040-01-01T00:00:00Z');
+    await expect(open({ ocspUrl: undefined })([H100])).rejects.toMatchObject({ reason: 'collateral/expired' });
+
+    now = DEVICE_NOW;
+    respond = (path, body, response) => {
+      const altered = Buffer.from(answerFor(body) ?? []);
+      altered[altered.length - 1] = (altered.at(-1) ?? 0) ^ 1; // in the responder's certificate
+      return path === '/' && response.end(altered) !== undefined;
+    };
+    await expect(open({ rimUrl: undefined })([H100])).rejects.toMatchObject({ reason: 'revocation/wrong-issuer' });
+    respond = () => false;
+    now = new Date('2025-10-24T12:00:00Z'); // the device's answers are of August
+    await expect(open({ rimUrl: undefined })([H100])).rejects.toMatchObject({ reason: 'revocation/stale' });
   });
 
   test('leaves out RIMs that the service does not have, and the verifier names them', async () => {
@@ -120,7 +178,7 @@ describe('nvidiaCollateral', () => {
       '/v1/rim/NV_GPU_VBIOS_G520_0200_885_9600A50001',
     ]);
     respond = (path, _body, response) => path.includes('DRIVER') && response.writeHead(404).end() !== undefined;
-    const { rims } = await open()([H100]);
+    const { rims } = await open()([LEAF]);
     const { findings } = await judge(h100({ rims }));
     expect(findings.failures).toMatchObject([{ reason: 'collateral/rim-missing' }]);
   });
@@ -135,15 +193,19 @@ describe('nvidiaCollateral', () => {
       'no RIM',
       (path, response) =>
         path !== '/' && response.end(JSON.stringify({ id: path.replace('/v1/rim/', '') })) !== undefined,
-      { reason: 'parse/json' },
+      { code: 'CFN_VENDOR_UNREACHABLE' },
     ],
     [
       'a RIM that is no XML',
       (path, response) =>
         path !== '/' && response.end(JSON.stringify({ id: path.replace('/v1/rim/', ''), rim: 'AAAA' })) !== undefined,
-      { reason: 'parse/xml' },
+      { code: 'CFN_VENDOR_UNREACHABLE' },
     ],
-    ['no JSON', (path, response) => path !== '/' && response.end('<html>') !== undefined, { reason: 'parse/json' }],
+    [
+      'no JSON',
+      (path, response) => path !== '/' && response.end('<html>') !== undefined,
+      { code: 'CFN_VENDOR_UNREACHABLE' },
+    ],
     [
       'a server error',
       (path, response) => path !== '/' && response.writeHead(500).end() !== undefined,
@@ -157,7 +219,7 @@ describe('nvidiaCollateral', () => {
     [
       'an OCSP answer that is none',
       (path, response) => path === '/' && response.end('a') !== undefined,
-      { reason: 'parse/der' },
+      { code: 'CFN_VENDOR_UNREACHABLE' },
     ],
     [
       'an OCSP refusal',
@@ -180,7 +242,7 @@ describe('nvidiaCollateral', () => {
   });
 
   test('refuses an answer without the nonce where one is sent', async () => {
-    await expect(open({ nonce: () => new Uint8Array(16) })([H100])).rejects.toMatchObject({
+    await expect(open({ nonce: () => new Uint8Array(16) })([LEAF])).rejects.toMatchObject({
       reason: 'revocation/nonce-missing',
     });
   });

@@ -3,6 +3,12 @@ import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { z } from 'zod';
 import { collectEvidence } from '../../attestation/attester/index.ts';
+import {
+  endorseEvidence,
+  endorseInputs,
+  vendorServices,
+  type VendorServices,
+} from '../../attestation/collateral/index.ts';
 import { appraiseInputs } from '../../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, fromHex, toHex } from '../../proto/index.ts';
 import { appraisalJson, appraisalLines } from '../appraisal-report.ts';
@@ -12,10 +18,12 @@ import { policyDigest, readAnyPolicy, READY_MADE } from '../policy.ts';
 
 const NONCE_BYTES_MAX = 64;
 const COLLECT_NONCE_BYTES = 32;
+/** Time for one answer of a vendor's service, in ms. */
+const VENDOR_MS_MAX = 20_000;
 
 export function register(program: Command, cli: Cli): void {
   const attest = program.command('attest').description('Verify evidence in files, or collect it on this machine');
-  attest
+  const verifying = attest
     .command('verify')
     .description(
       'Verify evidence and endorsements, told by their content: TDX and SEV-SNP quotes, GPU reports, TPM quotes, event logs, tokens, certificates, CRLs, OCSP answers, TCB info, RIMs, evidence documents',
@@ -31,18 +39,44 @@ export function register(program: Command, cli: Cli): void {
     )
     .addHelpText('after', '\nExit codes: 0 accepted, 4 refused, 2 the input is malformed or the call is wrong.')
     .action((files: string[], options: VerifyOptions) => verify(files, options, cli));
-  attest
+  withVendors(verifying);
+  const collecting = attest
     .command('collect')
     .description('Collect evidence of this machine for a nonce, as a document that `cfn attest verify` takes')
     .option('--nonce <hex>', '32 bytes; by default random ones')
     .option('--no-gpu', 'leave GPUs out')
     .option('--out <file>', 'write the document here, and the event log beside it; by default it goes to stdout')
-    .action((options: { readonly nonce?: string; readonly gpu: boolean; readonly out?: string }) =>
-      collect(options, cli),
-    );
+    .action((options: CollectOptions) => collect(options, cli));
+  withVendors(collecting);
 }
 
-interface VerifyOptions {
+/** The services that endorsements are fetched from. */
+interface VendorFlags {
+  readonly pccs?: string;
+  readonly kds?: string;
+  readonly rim?: string;
+  readonly ocsp?: string;
+}
+
+function withVendors(command: Command): void {
+  command
+    .option('--pccs <url>', "fetch Intel's collateral here: https://api.trustedservices.intel.com, or a PCCS")
+    .option('--kds <url>', "fetch AMD's certificates and CRL here: https://kdsintf.amd.com")
+    .option('--rim <url>', "fetch NVIDIA's reference values here: https://rim.attestation.nvidia.com")
+    .option('--ocsp <url>', "ask here whether NVIDIA's certificates are revoked: https://ocsp.ndis.nvidia.com");
+}
+
+function servicesOf(urls: VendorFlags, { fetch }: Cli['context'], now: () => Date): VendorServices {
+  return vendorServices({ urls, fetch, timeoutMs: VENDOR_MS_MAX, now });
+}
+
+interface CollectOptions extends VendorFlags {
+  readonly nonce?: string;
+  readonly gpu: boolean;
+  readonly out?: string;
+}
+
+interface VerifyOptions extends VendorFlags {
   readonly policy: string;
   readonly now?: string;
   readonly nonce?: string;
@@ -55,11 +89,11 @@ async function verify(files: readonly string[], options: VerifyOptions, cli: Cli
   const now = options.now === undefined ? context.now() : parseTime(options.now);
   const nonce = options.nonce === undefined ? undefined : parseNonce(options.nonce);
   const inputs = await Promise.all(files.map((file) => readInput(context.cwd, file)));
+  const services = servicesOf(options, context, () => now);
   try {
-    const appraisal = await appraiseInputs(
-      inputs.map(({ bytes }) => bytes),
-      { policy, now, ...(nonce && { nonce }) },
-    );
+    const given = inputs.map(({ bytes }) => bytes);
+    const endorsed = await endorseInputs(given, services);
+    const appraisal = await appraiseInputs(endorsed, { policy, now, ...(nonce && { nonce }) });
     const facts = {
       policy: await policyDigest(policy),
       policyName: policy.name,
@@ -89,14 +123,16 @@ function parseNonce(text: string): Uint8Array<ArrayBuffer> {
   return fromHex(text.toLowerCase());
 }
 
-async function collect(
-  { nonce, gpu, out }: { readonly nonce?: string; readonly gpu: boolean; readonly out?: string },
-  { context, output }: Cli,
-): Promise<void> {
+async function collect({ nonce, gpu, out, ...urls }: CollectOptions, { context, output }: Cli): Promise<void> {
   const challenge = nonce === undefined ? context.randomBytes(COLLECT_NONCE_BYTES) : parseNonce(nonce);
   if (challenge.length !== COLLECT_NONCE_BYTES)
     throw new CfnError('CFN_USAGE', `--nonce has ${challenge.length} bytes, expected ${COLLECT_NONCE_BYTES}`);
-  const { evidence, eventLog } = await collectEvidence({ nonce: challenge, gpu: gpu ? 'required' : 'none' });
+  const services = servicesOf(urls, context, context.now);
+  const { evidence, eventLog } = await collectEvidence({
+    nonce: challenge,
+    gpu: gpu ? 'required' : 'none',
+    endorsements: (collected) => endorseEvidence(collected, services),
+  });
   const text = `${JSON.stringify(evidence)}\n`;
   if (out === undefined) {
     context.stdout.write(text);

@@ -14,6 +14,10 @@ const FLAGS = {
   gpu: { type: 'string' },
   endorsements: { type: 'string' },
   jail: { type: 'string', default: 'available' },
+  pccs: { type: 'string' },
+  kds: { type: 'string' },
+  rim: { type: 'string' },
+  ocsp: { type: 'string' },
   'child-stderr': { type: 'boolean', default: false },
 } as const;
 

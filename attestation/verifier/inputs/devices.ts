@@ -1,9 +1,9 @@
 import { equalBytes } from '../../../proto/index.ts';
 import { certifiedFirmwareId } from '../../evidence/gpu-certificate.ts';
 import { parseNvidiaReport, type GpuReport, type SwitchReport } from '../../evidence/nvidia.ts';
-import { Refusal } from '../../evidence/reasons.ts';
+import { Refusal, refuse } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
-import { appraiseNvidia, type NvidiaClaims } from '../appraisal/gpus.ts';
+import { appraiseNvidia, type DeviceInput, type NvidiaClaims } from '../appraisal/gpus.ts';
 import type { NvidiaVerification } from '../nvidia/verify.ts';
 import { issuersOf } from '../pki/issuers.ts';
 import { verifyEcdsa } from '../pki/signatures.ts';
@@ -22,21 +22,14 @@ export async function appraiseDevices({
   now,
   findings,
 }: Part): Promise<AppraisedDevices | undefined> {
-  const reports = gathered.devices.map(({ report, pem }) => ({ report: parseNvidiaReport(report), pem }));
   if ('notRequired' in gpu) {
+    for (const { report } of gathered.devices) parseNvidiaReport(report);
     findings.skip('GPUs', gpu.notRequired);
     return undefined;
   }
-  const named = chainsOf(gathered, 'nvidia');
-  const chains = named.length > 0 ? named : chainsOf(gathered, 'other');
-  const devices = [];
-  for (const [index, { report, pem }] of reports.entries()) {
-    const own = pem === undefined ? undefined : parsePemFile(pem).file?.certificates;
-    devices.push({ report, chain: own ?? (await chainFor(report, index, chains)) });
-  }
   return appraiseNvidia(
     {
-      devices,
+      devices: await devicesOf(gathered),
       rims: gathered.rims,
       ocsp: gathered.ocsp,
       crls: crlsOf(gathered, 'nvidia'),
@@ -46,6 +39,24 @@ export async function appraiseDevices({
     },
     findings,
   );
+}
+
+/** Most reports and chains that are matched by trying signatures, each try of a millisecond; the largest machines have 12 of both. */
+const MATCHED_MAX = 32;
+
+/** Reports with the chain that came with each, or that belongs to it. */
+export async function devicesOf(gathered: Gathered): Promise<DeviceInput[]> {
+  const reports = gathered.devices.map(({ report, pem }) => ({ report: parseNvidiaReport(report), pem }));
+  const named = chainsOf(gathered, 'nvidia');
+  const chains = named.length > 0 ? named : chainsOf(gathered, 'other');
+  if (reports.length > MATCHED_MAX || (reports.length > 0 && chains.length > MATCHED_MAX))
+    refuse('parse/length', `${reports.length} reports and ${chains.length} chains, at most ${MATCHED_MAX} are taken`);
+  const devices: DeviceInput[] = [];
+  for (const [index, { report, pem }] of reports.entries()) {
+    const own = pem === undefined ? undefined : parsePemFile(pem).file?.certificates;
+    devices.push({ report, chain: own ?? (await chainFor(report, index, chains)) });
+  }
+  return devices;
 }
 
 /** A capture states the nonce that all of it answers; whether that is the relying party's is looked at with the binding. */

@@ -41,6 +41,9 @@ export interface OcspOptions {
   readonly what: string;
 }
 
+/** An answer that says until when it counts. */
+type CurrentAnswer = OcspAnswer & { readonly nextUpdateMs: number };
+
 /**
  * Verifies that a response says `good` of a certificate, at `now`. The issuer's own chain is verified elsewhere; the response is
  * signed by the issuer, or by a certificate that the issuer issued for that purpose (RFC 6960 §4.2.2.2). Revocation of the
@@ -56,18 +59,37 @@ export async function verifyOcsp(
   issuer: Certificate,
   options: OcspOptions,
 ): Promise<void> {
-  const { now, what } = options;
-  const name = `${what}: OCSP of ${certificate.subjectCommonName}`;
+  const answer = await verifyOcspAnswer(response, certificate, issuer, options);
+  requireGood(answer, nameOf(certificate, options), options.holdTolerated === true);
+}
+
+/**
+ * The part of {@link verifyOcsp} that says whether the answer counts, whatever it says.
+ *
+ * @throws {Refusal} those of {@link verifyOcsp} but for what the status means
+ */
+export async function verifyOcspAnswer(
+  response: OcspResponse,
+  certificate: Certificate,
+  issuer: Certificate,
+  options: Omit<OcspOptions, 'holdTolerated'>,
+): Promise<CurrentAnswer> {
+  const { now } = options;
+  const name = nameOf(certificate, options);
   const answer = await findOcspAnswer(response, certificate, issuer);
   if (answer === undefined) refuse('revocation/wrong-issuer', `${name} answers for other certificates`);
   const responder = await findResponder(response, issuer, name);
   if (!(await verifySignature(responder.publicKey, response.signatureAlgorithm, response.signature, response.tbs)))
     refuse('revocation/signature', `${name} is not signed by ${responder.subjectCommonName}`);
-  requireCurrent(response, answer, now, name);
+  const current = requireCurrent(response, answer, now, name);
   if (responder !== issuer) requireValidAt(responder, now, `${name}: responder ${responder.subjectCommonName}`);
   if (options.nonce !== undefined && (response.nonce === undefined || !equalBytes(response.nonce, options.nonce)))
     refuse('revocation/nonce-missing', `${name} does not answer our nonce`);
-  requireGood(answer, name, options.holdTolerated === true);
+  return current;
+}
+
+function nameOf({ subjectCommonName }: Certificate, { what }: Pick<OcspOptions, 'what'>): string {
+  return `${what}: OCSP of ${subjectCommonName}`;
 }
 
 /**
@@ -116,13 +138,15 @@ async function requireDelegated(responder: Certificate, issuer: Certificate, nam
     refuse('revocation/wrong-issuer', `${who} may not sign OCSP responses`);
 }
 
-function requireCurrent(response: OcspResponse, answer: OcspAnswer, now: Date, name: string): void {
+function requireCurrent(response: OcspResponse, answer: OcspAnswer, now: Date, name: string): CurrentAnswer {
   const time = now.getTime();
   const from = Math.max(answer.thisUpdateMs, response.producedAtMs);
   // Written so that an invalid date refuses.
   if (!(time + CLOCK_SKEW_MS >= from)) refuse('revocation/not-yet-valid', `${name} counts from ${iso(from)} on`);
-  if (answer.nextUpdateMs === undefined) refuse('revocation/stale', `${name} does not say until when it counts`);
-  if (!(time <= answer.nextUpdateMs)) refuse('revocation/stale', `${name} counted until ${iso(answer.nextUpdateMs)}`);
+  const { nextUpdateMs } = answer;
+  if (nextUpdateMs === undefined) refuse('revocation/stale', `${name} does not say until when it counts`);
+  if (!(time <= nextUpdateMs)) refuse('revocation/stale', `${name} counted until ${iso(nextUpdateMs)}`);
+  return { ...answer, nextUpdateMs };
 }
 
 function requireGood({ status, certId }: OcspAnswer, name: string, holdTolerated: boolean): void {

@@ -7,7 +7,7 @@ import { CfnError } from '../proto/index.ts';
 import type { Context } from './context.ts';
 
 const key32 = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
-const authorKeySchema = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: key32, d: key32 });
+const privateKeySchema = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: key32, d: key32 });
 
 export interface AuthorKey {
   readonly key: CryptoKey;
@@ -28,6 +28,23 @@ export async function openAuthorKey({ env }: Pick<Context, 'env'>): Promise<Auth
   const file =
     env['CFN_AUTHOR_KEY'] ||
     join(env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config'), 'cfn', 'author.jwk');
+  const { jwk, made } = await openPrivateJwk(file);
+  const { d: _, ...publicJwk } = jwk;
+  const key = await importJWK(jwk, 'EdDSA').catch((cause: unknown) => {
+    throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`, { cause });
+  });
+  if (key instanceof Uint8Array) throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`);
+  return { key, publicJwk, thumbprint: await calculateJwkThumbprint(publicJwk), file, made };
+}
+
+/**
+ * Reads an Ed25519 private key, or makes it on first use (mode 0600).
+ *
+ * @throws {CfnError} `CFN_SECRET_EXPOSED` when others could read it; `CFN_INPUT_INVALID` when it is none
+ */
+export async function openPrivateJwk(
+  file: string,
+): Promise<{ readonly jwk: z.infer<typeof privateKeySchema>; readonly made: boolean }> {
   const made = await makeKeyFile(file);
   const { mode } = await stat(file);
   if ((mode & 0o077) !== 0) {
@@ -36,9 +53,8 @@ export async function openAuthorKey({ env }: Pick<Context, 'env'>): Promise<Auth
       `${file} has mode ${(mode & 0o777).toString(8).padStart(4, '0')}, expected 0600`,
     );
   }
-  let jwk: z.infer<typeof authorKeySchema>;
   try {
-    jwk = authorKeySchema.parse(JSON.parse(await readFile(file, 'utf8')));
+    return { jwk: privateKeySchema.parse(JSON.parse(await readFile(file, 'utf8'))), made };
   } catch (error) {
     // Without the cause: its message could quote the key.
     throw new CfnError(
@@ -46,12 +62,6 @@ export async function openAuthorKey({ env }: Pick<Context, 'env'>): Promise<Auth
       `${file} is not an Ed25519 private key in JWK form (${(error as Error).name})`,
     );
   }
-  const { d: _, ...publicJwk } = jwk;
-  const key = await importJWK(jwk, 'EdDSA').catch((cause: unknown) => {
-    throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`, { cause });
-  });
-  if (key instanceof Uint8Array) throw new CfnError('CFN_INPUT_INVALID', `${file} is not an Ed25519 key pair`);
-  return { key, publicJwk, thumbprint: await calculateJwkThumbprint(publicJwk), file, made };
 }
 
 /** @returns whether it was made; false when it is there */
@@ -69,7 +79,7 @@ async function makeKeyFile(file: string): Promise<boolean> {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'EEXIST') return false;
-    throw new CfnError('CFN_INPUT_INVALID', `cannot write the author key ${file}: ${code ?? 'unknown'}`, { cause });
+    throw new CfnError('CFN_INPUT_INVALID', `cannot write the key ${file}: ${code ?? 'unknown'}`, { cause });
   } finally {
     await rm(whole, { force: true });
   }

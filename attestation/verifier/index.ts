@@ -9,3 +9,5 @@ export {
 } from './inputs/appraise-inputs.ts';
 export { gather, type Gathered } from './inputs/gather.ts';
 export { parsePolicy, parseWorkerPolicy, policyDigest, type AppraisalPolicy } from './policy/policy.ts';
+export { appraisalEar, openResultSigner, type ResultSigner } from './tokens/appraisal-ear.ts';
+export { appraiseEar } from './tokens/appraise-ear.ts';

@@ -14,7 +14,8 @@ import { CfnError, EXIT_CODES, fromHex, toHex } from '../../proto/index.ts';
 import { appraisalJson, appraisalLines } from '../appraisal-report.ts';
 import { readInput } from '../conformance/cases.ts';
 import type { Cli } from '../context.ts';
-import { policyDigest, readAnyPolicy, READY_MADE } from '../policy.ts';
+import { earOf, openEarSigner, verifyEarFile } from '../ear.ts';
+import { policyDigest, readAnyPolicy, READY_MADE, type AppraisalPolicy } from '../policy.ts';
 
 const NONCE_BYTES_MAX = 64;
 const COLLECT_NONCE_BYTES = 32;
@@ -29,7 +30,7 @@ export function register(program: Command, cli: Cli): void {
       'Verify evidence and endorsements, told by their content: TDX and SEV-SNP quotes, GPU reports, TPM quotes, event logs, tokens, certificates, CRLs, OCSP answers, TCB info, RIMs, evidence documents',
     )
     .argument('<file...>', 'evidence and endorsements, in any order')
-    .requiredOption('--policy <file|name>', `appraisal policy, JSON or TOML, or one of ${READY_MADE.join(', ')}`)
+    .option('--policy <file|name>', `appraisal policy, JSON or TOML, or one of ${READY_MADE.join(', ')}`)
     .option('--now <time>', 'the instant to verify at (RFC 3339); by default the present')
     .option('--nonce <hex>', 'the nonce that the evidence must answer; without it, freshness is not checked')
     .addOption(
@@ -37,6 +38,12 @@ export function register(program: Command, cli: Cli): void {
         .default([])
         .argParser((value: string, before: string[]) => [...before, value]),
     )
+    .option('--ear <keyfile>', 'give the result out as a signed EAR; the Ed25519 key is made when there is none')
+    .option(
+      '--out <file>',
+      'with --ear: write it here and the table to stdout; by default the EAR alone goes to stdout',
+    )
+    .option('--ear-key <jwks>', 'the file is an EAR: verify it with this public key in place of the evidence')
     .addHelpText('after', '\nExit codes: 0 accepted, 4 refused, 2 the input is malformed or the call is wrong.')
     .action((files: string[], options: VerifyOptions) => verify(files, options, cli));
   withVendors(verifying);
@@ -77,7 +84,10 @@ interface CollectOptions extends VendorFlags {
 }
 
 interface VerifyOptions extends VendorFlags {
-  readonly policy: string;
+  readonly policy?: string;
+  readonly ear?: string;
+  readonly out?: string;
+  readonly earKey?: string;
   readonly now?: string;
   readonly nonce?: string;
   readonly reference: readonly string[];
@@ -85,29 +95,53 @@ interface VerifyOptions extends VendorFlags {
 
 async function verify(files: readonly string[], options: VerifyOptions, cli: Cli): Promise<void> {
   const { context, output } = cli;
-  const policy = await readAnyPolicy(options.policy, options.reference);
   const now = options.now === undefined ? context.now() : parseTime(options.now);
   const nonce = options.nonce === undefined ? undefined : parseNonce(options.nonce);
-  const inputs = await Promise.all(files.map((file) => readInput(context.cwd, file)));
-  const services = servicesOf(options, context, () => now);
+  const policy = options.policy === undefined ? undefined : await readAnyPolicy(options.policy, options.reference);
   try {
-    const given = inputs.map(({ bytes }) => bytes);
-    const endorsed = await endorseInputs(given, services);
-    const appraisal = await appraiseInputs(endorsed, { policy, now, ...(nonce && { nonce }) });
-    const facts = {
-      policy: await policyDigest(policy),
-      policyName: policy.name,
-      now,
-      nowGiven: options.now !== undefined,
-    };
-    output.result(appraisalJson(appraisal, facts), appraisalLines(appraisal, facts, output.colors));
-    if (!appraisal.accepted) cli.exitCode = EXIT_CODES.trust;
+    if (options.earKey !== undefined) {
+      const expected = { ...(nonce && { nonce }), ...(policy && { policy }) };
+      cli.exitCode = await verifyEarFile(files, { keys: options.earKey, now, ...expected }, cli);
+    } else await verifyEvidence(files, { ...options, now, nowGiven: options.now !== undefined, nonce, policy }, cli);
   } catch (error) {
     if (!(error instanceof CfnError) || error.code !== 'CFN_EVIDENCE_MALFORMED') throw error;
     // Everywhere else malformed evidence is a refusal; who names files can correct the call.
     output.error(error);
     cli.exitCode = EXIT_CODES.caller;
   }
+}
+
+type EvidenceOptions = Pick<VerifyOptions, 'ear' | 'out' | keyof VendorFlags> & {
+  readonly policy: AppraisalPolicy | undefined;
+  readonly now: Date;
+  readonly nowGiven: boolean;
+  readonly nonce: Uint8Array | undefined;
+};
+
+async function verifyEvidence(
+  files: readonly string[],
+  { policy, now, nowGiven, nonce, ear, out, ...urls }: EvidenceOptions,
+  cli: Cli,
+): Promise<void> {
+  const { context, output } = cli;
+  if (policy === undefined)
+    throw new CfnError('CFN_USAGE', '--policy is missing: a file, or the name of a ready-made one');
+  if (out !== undefined && ear === undefined) throw new CfnError('CFN_USAGE', '--out is for --ear');
+  const signer = ear === undefined ? undefined : await openEarSigner(ear, cli);
+  const given = await Promise.all(files.map(async (file) => (await readInput(context.cwd, file)).bytes));
+  const inputs = await endorseInputs(
+    given,
+    servicesOf(urls, context, () => now),
+  );
+  const appraisal = await appraiseInputs(inputs, { policy, now, ...(nonce && { nonce }) });
+  const token = signer && (await earOf(appraisal, { policy, nonce, now, inputs }, signer));
+  if (token !== undefined && out !== undefined) await writeFile(resolve(context.cwd, out), `${token}\n`);
+  if (token !== undefined && out === undefined) context.stdout.write(`${token}\n`);
+  else {
+    const facts = { policy: await policyDigest(policy), policyName: policy.name, now, nowGiven };
+    output.result(appraisalJson(appraisal, facts), appraisalLines(appraisal, facts, output.colors));
+  }
+  if (!appraisal.accepted) cli.exitCode = EXIT_CODES.trust;
 }
 
 function parseTime(text: string): Date {

@@ -61,10 +61,15 @@ function submodule(appraisal: EarAppraisal): JsonObject {
   return {
     'ear.status': statusOf(appraisal, worstTier(vector)),
     'ear.trustworthiness-vector': vector,
-    'ear.appraisal-policy-id': `urn:cfn:appraisal-policy:sha256:${appraisal.policyDigest}`,
+    'ear.appraisal-policy-id': policyUrn(appraisal.policyDigest),
     'ear.veraison.annotated-evidence': appraisal.claims,
     'cfn.findings': appraisal.findings,
   };
+}
+
+/** How an EAR names an appraisal policy. */
+export function policyUrn(digest: string): string {
+  return `urn:cfn:appraisal-policy:sha256:${digest}`;
 }
 
 function statusOf({ findings }: EarAppraisal, worst: Tier): Tier {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { exportJWK, generateKeyPair } from 'jose';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import {
   openSimulatedPlatform,
@@ -9,7 +10,7 @@ import {
   simulatedPolicy,
   type SimulatedPlatform,
 } from '../attestation/insecure/index.ts';
-import type { AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { openResultSigner, type AppraisalPolicy, type ResultSigner } from '../attestation/verifier/index.ts';
 import { fromBase64url, toBase64url, type ErrorCode, type Evidence } from '../proto/index.ts';
 import { admission, type Admission } from './admission.ts';
 import { makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
@@ -25,9 +26,12 @@ const folder = (): string => mkdtempSync(join(tmpdir(), 'cfn-admission-'));
 let platform: SimulatedPlatform;
 let policy: AppraisalPolicy;
 let own: ClientCertificate;
+let resultSigner: ResultSigner;
 beforeAll(async () => {
   platform = await openSimulatedPlatform(folder());
   policy = await simulatedPolicy(platform, { mrtd });
+  const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+  resultSigner = await openResultSigner(await exportJWK(privateKey));
   own = await makeClientCertificate(now(), random(8));
 });
 
@@ -52,6 +56,7 @@ function gate(options: { leaseMs?: number; certificate?: ClientCertificate } = {
   const admitting = admission({
     connect: workerConnector(options.certificate ?? own, now),
     policy,
+    resultSigner,
     registry,
     store: { addEvidence: async (digest, json) => void evidence.set(digest, json) },
     leaseMs: options.leaseMs ?? 60_000,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { appraise, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { appraisalEar, appraise, type AppraisalPolicy, type ResultSigner } from '../attestation/verifier/index.ts';
 import { CfnError, toCfnError, toHex, type ErrorCode } from '../proto/index.ts';
 import { ADMISSION_BACKOFF_MS } from './limits.ts';
 import type { Log } from './log.ts';
@@ -11,6 +11,8 @@ export interface AdmissionDependencies {
   readonly connect: Connect;
   /** The operator's policy: what a worker must show to get any request at all. */
   readonly policy: AppraisalPolicy;
+  /** Signs what came of an appraisal, for relying parties that take the gateway's word. */
+  readonly resultSigner: ResultSigner;
   readonly registry: Registry;
   readonly store: Pick<Store, 'addEvidence'>;
   readonly leaseMs: number;
@@ -69,15 +71,29 @@ export function admission(deps: AdmissionDependencies): Admission {
     if (watch.stopped.signal.aborted) throw new CfnError('CFN_ABORTED', 'the address is no longer watched');
     if (watch.workerId !== undefined && watch.workerId !== result.workerId) leave(watch.workerId);
     const leaseEnd = Math.min(askedAt.getTime() + leaseMs, Date.parse(result.workerKeys.notAfter));
+    const { workerId, evidenceDigest, claims, binding } = result;
+    const ear = await appraisalEar(
+      {
+        findings: result.findings,
+        claims: { ...claims, binding, workerId, evidence: evidenceDigest },
+        policy: deps.policy,
+        nonce,
+        isOfWorker: true,
+        now: askedAt,
+        endsAt: new Date(leaseEnd),
+      },
+      deps.resultSigner,
+    );
     const worker: AdmittedWorker = {
-      workerId: result.workerId,
+      workerId,
       address: watch.address,
       tee: result.tee,
       simulated: result.simulated,
       keys: result.workerKeys,
       evidence,
-      evidenceDigest: result.evidenceDigest,
+      evidenceDigest,
       nonce: toHex(nonce),
+      result: ear,
       admittedAt: askedAt,
       leaseEndsAt: new Date(leaseEnd),
     };

@@ -47,6 +47,15 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     );
   });
 
+  // For relying parties that take this gateway's word and do not appraise: what it made of each worker, as EAR.
+  app.get('/.well-known/cfn/results', (c) => {
+    const workers = gateway.registry.live().map(({ workerId, result }) => ({ workerId, result }));
+    return c.json({ workers, policy: gateway.policy }, 200, { 'cache-control': 'no-store' });
+  });
+
+  // Whoever relies on results pins this key, got from the operator and not from the gateway at the same moment.
+  app.get('/.well-known/cfn/jwks.json', (c) => c.json({ keys: [gateway.resultKey] }));
+
   app.get('/.well-known/cfn/receipts/:id', async (c) => {
     const id = c.req.param('id');
     const jws = /^[0-9a-f]{32}$/.test(id) ? await gateway.ledger.receipt(id) : undefined;

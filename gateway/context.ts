@@ -1,5 +1,6 @@
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
+import type { JWK } from 'jose';
 import type { BlobStore } from './blob-folder.ts';
 import type { Admission } from './admission.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -22,6 +23,8 @@ export interface Gateway {
   readonly ledger: Ledger;
   readonly metrics: Metrics;
   readonly tokens: Tokens;
+  /** Public key of the attestation results that this gateway signs. */
+  readonly resultKey: JWK;
   /** Name and digest of the operator's appraisal policy. */
   readonly policy: { readonly name: string; readonly digest: string };
   readonly now: () => Date;

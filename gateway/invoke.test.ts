@@ -1,3 +1,4 @@
+import { appraiseEar } from '../attestation/verifier/index.ts';
 import { request as httpRequest } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -319,6 +320,27 @@ describe('attestation document', () => {
     );
     expect(replies.filter(({ status }) => status === 503).length).toBeGreaterThan(5);
     expect((await house.call('GET', '/.well-known/cfn/attestation?function=acme/echo')).status).toBe(200);
+  });
+
+  test('gives out what it made of a worker as EAR, under the key that it publishes', async () => {
+    const answer = async (path: string): Promise<string> =>
+      (await house.call('GET', `/.well-known/cfn/${path}`)).text();
+    const { workers } = JSON.parse(await answer('results')) as { workers: { workerId: string; result: string }[] };
+    const keys = await answer('jwks.json');
+    expect(keys).not.toContain('"d"');
+    const [worker] = workers;
+    const { findings, claims } = await appraiseEar(worker?.result ?? '', {
+      keys,
+      now: new Date(),
+      policy: house.policy,
+    });
+    // Signed, live, of this policy; and no relying party takes a simulated platform for hardware.
+    expect(findings.flatMap((finding) => (finding.outcome === 'failed' ? [finding.reason] : []))).toEqual([
+      'evidence/token-result',
+    ]);
+    expect(claims.submodules).toMatchObject([
+      { status: 'contraindicated', annotatedEvidence: { workerId: worker?.workerId }, trustVector: { hardware: 97 } },
+    ]);
   });
 
   test.each(['', '?function=acme', '?function=acme/echo/x', '?function=acme/echo&nonce=00', '?function=ACME/echo'])(

@@ -26,6 +26,7 @@ const worker = (workerId: string, address: string, leaseEndsAt: Date): AdmittedW
   },
   evidenceDigest: '0'.repeat(64),
   nonce: '00',
+  result: 'a.b.c',
   admittedAt: at(0),
   leaseEndsAt,
 });

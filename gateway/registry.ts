@@ -12,6 +12,8 @@ export interface AdmittedWorker {
   readonly evidenceDigest: string;
   /** The nonce that the evidence answers, hexadecimal. */
   readonly nonce: string;
+  /** The appraisal as EAR, signed by this gateway; it ends with the lease. */
+  readonly result: string;
   readonly admittedAt: Date;
   readonly leaseEndsAt: Date;
 }

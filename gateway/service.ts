@@ -49,6 +49,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const counted = metrics(registry);
   const admitting = admission({
     policy,
+    resultSigner: state.resultSigner,
     registry,
     store,
     now,
@@ -72,6 +73,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
     metrics: counted,
     tokens: state.tokens,
+    resultKey: state.resultSigner.publicJwk,
     policy: policyName,
   };
 

@@ -12,8 +12,9 @@ test('makes its files once, secrets with mode 0600', async () => {
   const dir = folder();
   const first = await openState(dir, deps);
   const second = await openState(dir, deps);
+  expect(second.resultSigner.publicJwk).toEqual(first.resultSigner.publicJwk);
   expect(second.clientCertificate).toEqual(first.clientCertificate);
-  for (const name of ['token.secret', 'operator.token', 'worker.token', 'client.key']) {
+  for (const name of ['token.secret', 'operator.token', 'worker.token', 'results.jwk', 'client.key']) {
     expect(statSync(join(dir, name)).mode & 0o777).toBe(0o600);
   }
   expect(await second.tokens.verify(readFileSync(join(dir, 'operator.token'), 'utf8'))).toMatchObject({

@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { z } from 'zod';
+import { openResultSigner, type ResultSigner } from '../attestation/verifier/index.ts';
 import { CfnError } from '../proto/index.ts';
 import { isPair, makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
 import { TOKEN_SECONDS_MAX } from './limits.ts';
@@ -8,6 +11,8 @@ import { tokens, type Tokens } from './tokens.ts';
 
 export interface GatewayState {
   readonly tokens: Tokens;
+  /** Signs attestation results. */
+  readonly resultSigner: ResultSigner;
   readonly clientCertificate: ClientCertificate;
   readonly databasePath: string;
   readonly blobFolder: string;
@@ -19,8 +24,8 @@ export interface StateDependencies {
 }
 
 /**
- * The state folder. On the first start it makes `token.secret`, `operator.token`, `worker.token`, `client.key` and
- * `client.crt`; later it reads them.
+ * The state folder. On the first start it makes `token.secret`, `operator.token`, `worker.token`, `results.jwk`,
+ * `client.key` and `client.crt`; later it reads them.
  *
  * @throws {CfnError} `CFN_STORE_FAILED` when a secret file can be read by others, or is broken.
  */
@@ -37,12 +42,27 @@ export async function openState(folder: string, { now, randomBytes }: StateDepen
   await secretFile(at('operator.token'), () => issuer.issue({ role: 'operator', sub: 'operator' }, TOKEN_SECONDS_MAX));
   await secretFile(at('worker.token'), () => issuer.issue({ role: 'worker', sub: 'worker' }, TOKEN_SECONDS_MAX));
 
+  const resultKey = await secretFile(at('results.jwk'), newResultKey);
   return {
     tokens: issuer,
+    resultSigner: await openResultSigner(parseJwk(resultKey)),
     clientCertificate: await clientCertificate(at, { now, randomBytes }),
     databasePath: at('gateway.sqlite'),
     blobFolder: at('blobs'),
   };
+}
+
+async function newResultKey(): Promise<string> {
+  const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+  return JSON.stringify(await exportJWK(privateKey));
+}
+
+function parseJwk(text: string): JWK {
+  try {
+    return z.record(z.string(), z.unknown()).parse(JSON.parse(text));
+  } catch {
+    throw new CfnError('CFN_STORE_FAILED', 'results.jwk holds no key'); // without the cause, which could quote it
+  }
 }
 
 async function clientCertificate(at: (name: string) => string, deps: StateDependencies): Promise<ClientCertificate> {

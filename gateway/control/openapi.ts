@@ -54,6 +54,8 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: 'Evidence of the workers of ?function=tenant/name, optionally for &nonce=',
     roles: [],
   },
+  'GET /.well-known/cfn/results': { summary: "The gateway's attestation results of its workers, as EAR", roles: [] },
+  'GET /.well-known/cfn/jwks.json': { summary: 'The public key that signs attestation results', roles: [] },
   'GET /.well-known/cfn/receipts/{id}': { summary: 'The receipt of a request', roles: [], answers: 'application/jose' },
   'GET /.well-known/cfn/evidence/{digest}': { summary: 'Evidence that a receipt names', roles: [] },
 };

@@ -7,6 +7,13 @@ import { EVIDENCE_BYTES_MAX } from './limits.ts';
 
 const base64urlSchema = z.string().regex(/^[A-Za-z0-9_-]+$/);
 
+const deviceEvidence = {
+  /** SPDM report. */
+  report: base64urlSchema,
+  /** PEM, leaf first. */
+  certificates: z.string().max(65_536),
+};
+
 /** Evidence on the wire: JSON, members base64url unless said otherwise. */
 export const evidenceSchema = z.strictObject({
   format: z.literal('cfn/evidence/v1'),
@@ -16,15 +23,13 @@ export const evidenceSchema = z.strictObject({
   /** The worker keys document, exact bytes. */
   workerKeys: base64urlSchema,
   quote: base64urlSchema,
-  gpus: z
-    .array(
-      z.strictObject({
-        arch: z.enum(['HOPPER', 'BLACKWELL']),
-        report: base64urlSchema,
-        certificates: z.string().max(65_536),
-      }),
-    )
-    .max(16),
+  gpus: z.array(z.strictObject({ arch: z.enum(['HOPPER', 'BLACKWELL']), ...deviceEvidence })).max(16),
+  /** NVSwitches between the GPUs, asked with the same nonce. Left out: none, as in documents from before there were any. */
+  switches: z
+    .array(z.strictObject({ arch: z.literal('LS10'), ...deviceEvidence }))
+    .min(1)
+    .max(16)
+    .optional(),
   /** Bound by nothing, and no part of the digest. */
   endorsements: endorsementsSchema,
 });
@@ -45,9 +50,21 @@ export function gpuNonce(nonce: Uint8Array, workerKeys: Uint8Array): Promise<Uin
   return sha256(frame('cfn/gpu/v1', nonce, workerKeys));
 }
 
-/** Digest over all GPU evidence, in order. */
-export function gpuEvidenceDigest(gpus: Evidence['gpus']): Promise<Uint8Array<ArrayBuffer>> {
-  const parts = gpus.flatMap((gpu) => [utf8(gpu.arch), fromBase64url(gpu.report), utf8(gpu.certificates)]);
+/** A GPU or an NVSwitch. */
+export type EvidenceDevice = Evidence['gpus'][number] | NonNullable<Evidence['switches']>[number];
+
+/** GPUs, then switches. */
+export function devicesOf({ gpus, switches = [] }: Pick<Evidence, 'gpus' | 'switches'>): EvidenceDevice[] {
+  return [...gpus, ...switches];
+}
+
+/** Digest over the evidence of all GPUs and switches, in order; their architectures tell them apart. */
+export function gpuEvidenceDigest(devices: readonly EvidenceDevice[]): Promise<Uint8Array<ArrayBuffer>> {
+  const parts = devices.flatMap(({ arch, report, certificates }) => [
+    utf8(arch),
+    fromBase64url(report),
+    utf8(certificates),
+  ]);
   return sha256(frame('cfn/gpu-evidence/v1', ...parts));
 }
 
@@ -55,9 +72,9 @@ export function gpuEvidenceDigest(gpus: Evidence['gpus']): Promise<Uint8Array<Ar
 export async function reportData(
   nonce: Uint8Array,
   workerKeys: Uint8Array,
-  gpus: Evidence['gpus'],
+  devices: readonly EvidenceDevice[],
 ): Promise<Uint8Array<ArrayBuffer>> {
-  return sha512(frame('cfn/report-data/v1', nonce, workerKeys, await gpuEvidenceDigest(gpus)));
+  return sha512(frame('cfn/report-data/v1', nonce, workerKeys, await gpuEvidenceDigest(devices)));
 }
 
 /** Digest that receipts name. Over the framed parts, so that re-serialised JSON has the same digest. */
@@ -70,7 +87,7 @@ export async function evidenceDigest(evidence: Evidence): Promise<string> {
       fromBase64url(nonce),
       fromBase64url(workerKeys),
       fromBase64url(quote),
-      await gpuEvidenceDigest(evidence.gpus),
+      await gpuEvidenceDigest(devicesOf(evidence)),
     ),
   );
 }

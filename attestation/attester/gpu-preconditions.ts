@@ -40,9 +40,9 @@ export function failedPreconditions(
     PRODUCTION, 'collect/gpu-environment', `environment is ${environment}, expected 2 (production)`);
   // Protected PCIe leaves the GPUs' own CC feature off, and needs evidence of every NVSwitch, which NVML does not give.
   require(multiGpuMode !==
-    PROTECTED_PCIE, 'collect/gpu-protected-pcie', 'the GPUs are in protected PCIe mode, whose NVSwitches cannot be attested through NVML');
+    PROTECTED_PCIE, 'collect/gpu-protected-pcie', 'the GPUs are in protected PCIe mode; NVSwitches give evidence through libnvidia-nscq, not NVML, and that is not supported');
   require(onPci.switches ===
-    0, 'collect/gpu-switch', `the PCI bus has ${onPci.switches} NVSwitches, which cannot be attested through NVML`);
+    0, 'collect/gpu-switch', `the PCI bus has ${onPci.switches} NVSwitches; they give evidence through libnvidia-nscq, not NVML, and that is not supported`);
   require(ccFeature === ON, 'collect/gpu-cc-off', `confidential computing is ${ccFeature}, expected 1 (on)`);
   require(devToolsMode === OFF, 'collect/gpu-devtools', `developer tools mode is ${devToolsMode}, expected 0 (off)`);
   require(demand === 'either' ||

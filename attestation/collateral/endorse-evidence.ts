@@ -1,4 +1,5 @@
 import {
+  devicesOf,
   endorsementsSchema,
   fromBase64url,
   fromUtf8,
@@ -17,7 +18,7 @@ import { parsePemChain } from '../evidence/x509.ts';
 import type { VendorServices } from './vendor-services.ts';
 
 /** What endorsements are fetched for. */
-export type EndorsableEvidence = Pick<Evidence, 'tee' | 'gpus'> & { readonly quote: Uint8Array };
+export type EndorsableEvidence = Pick<Evidence, 'tee' | 'gpus' | 'switches'> & { readonly quote: Uint8Array };
 
 /**
  * Fetches what a verifier takes beside an evidence document, from the services that are there; what is known already comes after it.
@@ -27,10 +28,11 @@ export type EndorsableEvidence = Pick<Evidence, 'tee' | 'gpus'> & { readonly quo
  *   a document takes.
  */
 export async function endorseEvidence(
-  { tee, quote, gpus }: EndorsableEvidence,
+  { tee, quote, ...evidence }: EndorsableEvidence,
   { intel, amd, nvidia }: VendorServices,
   known: Endorsements = NO_ENDORSEMENTS,
 ): Promise<Endorsements> {
+  const named = devicesOf(evidence);
   let fetched = NO_ENDORSEMENTS;
   if (tee === 'tdx' && intel !== undefined) {
     const { pckCrl, rootCaCrl, ...texts } = await intel(parseTdxQuote(quote));
@@ -46,8 +48,8 @@ export async function endorseEvidence(
       amd: { certificates: certificates.map(toBase64url), crls: crls.map(toBase64url) },
     };
   }
-  if (tee !== 'simulated' && nvidia !== undefined && gpus.length > 0) {
-    const devices = gpus.map(({ report, certificates }) => ({
+  if (tee !== 'simulated' && nvidia !== undefined && named.length > 0) {
+    const devices = named.map(({ report, certificates }) => ({
       report: parseNvidiaReport(fromBase64url(report, 'CFN_EVIDENCE_MALFORMED')),
       chain: parsePemChain(certificates),
     }));

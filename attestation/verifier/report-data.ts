@@ -1,4 +1,4 @@
-import { concatBytes, reportData, sha256, sha512, utf8, type Evidence } from '../../proto/index.ts';
+import { concatBytes, reportData, sha256, sha512, utf8, type EvidenceDevice } from '../../proto/index.ts';
 import type { TinfoilCapture } from '../evidence/tinfoil.ts';
 
 /** What report data can cover. `gpu-evidence` means a digest over the evidence of every GPU. */
@@ -13,15 +13,15 @@ export interface ReportDataBinding {
 
 const REPORT_DATA_BYTES = 64;
 
-/** Ours (design §4): SHA-512 over labelled, length-framed nonce, worker keys document and digest of all GPU evidence. */
+/** Ours (design §4): SHA-512 over labelled, length-framed nonce, worker keys document and digest of the evidence of all GPUs and switches. */
 export async function cfnBinding(
   nonce: Uint8Array,
   workerKeys: Uint8Array,
-  gpus: Evidence['gpus'],
+  devices: readonly EvidenceDevice[],
 ): Promise<ReportDataBinding> {
   return {
     scheme: 'cfn/report-data/v1',
-    reportData: await reportData(nonce, workerKeys, gpus),
+    reportData: await reportData(nonce, workerKeys, devices),
     covers: ['nonce', 'channel-keys', 'gpu-evidence'],
   };
 }

@@ -1,4 +1,5 @@
 import {
+  devicesOf,
   equalBytes,
   evidenceSchema,
   fromBase64url,
@@ -7,10 +8,12 @@ import {
   parseWorkerKeys,
   utf8,
   type Evidence,
+  type EvidenceDevice,
   type WorkerKeys,
 } from '../../../proto/index.ts';
 import { parseCrl } from '../../evidence/crl.ts';
 import { writeIntelCollateral } from '../../evidence/intel-collateral.ts';
+import type { NvidiaDevice } from '../../evidence/gpu-certificate.ts';
 import { parseNvidiaReport } from '../../evidence/nvidia.ts';
 import { parseOcspResponse } from '../../evidence/ocsp.ts';
 import { refuse } from '../../evidence/reasons.ts';
@@ -66,7 +69,7 @@ export async function appraiseDocument(input: DocumentInput, findings: Findings)
   else await findings.check('worker keys', () => requireLiveKeys(workerKeys, input.now));
   const devices = parseDevices(input);
   const gpuChallenge = await gpuNonce(nonce, workerKeysBytes);
-  const expected = await cfnBinding(nonce, workerKeysBytes, evidence.gpus);
+  const expected = await cfnBinding(nonce, workerKeysBytes, devicesOf(evidence));
   const gpuNonces = devices.map(({ report }) => report.nonce);
   const binding = await bindingLevel({ reportData, expected, gpuNonce: gpuChallenge, gpuNonces }, findings);
   const { gpus, switches } = await appraiseGpus(input, devices, gpuChallenge, findings);
@@ -128,7 +131,7 @@ async function appraiseTee(
 /** Empty when the policy asks for no GPU; report data covers their evidence all the same. */
 function parseDevices({ evidence, policy: { gpu } }: DocumentInput): DeviceInput[] {
   if ('notRequired' in gpu) return [];
-  return evidence.gpus.map(({ report, certificates }) => ({
+  return devicesOf(evidence).map(({ report, certificates }) => ({
     report: parseNvidiaReport(decode(report)),
     chain: parsePemChain(certificates),
   }));
@@ -157,14 +160,27 @@ async function appraiseGpus(
     },
     findings,
   );
+  const { gpus, switches } = appraised.verification;
   await findings.check('GPU architectures as named', () => {
-    for (const [index, { arch }] of evidence.gpus.entries()) {
-      const family = appraised.verification.gpus[index]?.device?.family;
-      if (arch !== family)
-        refuse('policy/gpu-family', `GPU ${index} says ${arch}, its certificate ${family ?? 'none that we know'}`);
-    }
+    requireAsNamed('GPU', evidence.gpus, gpus);
+    requireAsNamed('switch', evidence.switches ?? [], switches);
   });
   return appraised;
+}
+
+/** A switch must not stand among the GPUs, nor the other way round. */
+function requireAsNamed(
+  what: string,
+  named: readonly EvidenceDevice[],
+  verified: readonly { readonly device: NvidiaDevice | undefined }[],
+): void {
+  if (named.length !== verified.length)
+    refuse('policy/gpu-family', `${named.length} are named ${what}, ${verified.length} reports are of one`);
+  for (const [index, { arch }] of named.entries()) {
+    const family = verified[index]?.device?.family;
+    if (arch !== family)
+      refuse('policy/gpu-family', `${what} ${index} says ${arch}, its certificate ${family ?? 'none that we know'}`);
+  }
 }
 
 function keysOf(bytes: Uint8Array): WorkerKeys | undefined {

@@ -77,19 +77,24 @@ export function reasonsOf(failures: readonly FailedFinding[]): string[] {
 
 const captures = z.array(z.object({ evidence: z.string(), certificate: z.string(), nonce: z.string() }));
 
+/** The same machine as it was captured, base64. */
+export function boxCaptures() {
+  const read = (file: string) => captures.parse(JSON.parse(fromUtf8(vector(`box-590.12/${file}.json`))));
+  return { gpus: read('gpus'), switches: read('switches') };
+}
+
 /** A real machine of eight H100 behind four switches, in protected PCIe mode. */
 export function box(): Pick<NvidiaEvidence, 'gpus' | 'switches' | 'nonce'> {
-  const read = (file: string) => captures.parse(JSON.parse(fromUtf8(vector(`box-590.12/${file}.json`))));
   const bytes = (base64: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(base64, 'base64'));
   const chain = (base64: string) => parsePemChain(fromUtf8(bytes(base64)));
-  const gpus = read('gpus');
+  const { gpus, switches } = boxCaptures();
   return {
     gpus: gpus.map(({ evidence, certificate }, i) => ({
       name: `GPU ${i}`,
       report: parseGpuReport(bytes(evidence)),
       chain: chain(certificate),
     })),
-    switches: read('switches').map(({ evidence, certificate }, i) => ({
+    switches: switches.map(({ evidence, certificate }, i) => ({
       name: `switch ${i}`,
       report: parseSwitchReport(bytes(evidence)),
       chain: chain(certificate),

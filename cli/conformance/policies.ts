@@ -47,9 +47,10 @@ function policyFor(gathered: Gathered, lenient: boolean): AppraisalPolicy {
   });
 }
 
-/** Whether there is what it takes to verify the hardware below a paravisor. */
+/** Whether there is what it takes to verify the hardware below a paravisor; of AMD's, a VCEK is enough. */
 function hasChain(gathered: Gathered): boolean {
   const kind = underneath(gathered);
+  if (gathered.tpm.some((evidence) => evidence.kind === 'azure-snp')) return true;
   if (kind === 'snp')
     return gathered.certificates.some(
       ({ vendor, certificates }) => vendor === 'amd' && certificates.some(({ isCa }) => isCa),

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { appraisalFixture } from '../../appraisal.fixture.ts';
 import { parsePolicy, type AppraisalPolicy } from '../policy/policy.ts';
 import { fromHex, toHex, utf8 } from '../../../proto/index.ts';
+import { makeReport, makeSyntheticAmd, TURIN_LEAF } from '../amd/synthetic.fixture.ts';
 import { defaultPolicy } from '../../../cli/conformance/policies.ts';
 import { appraiseInputs } from './appraise-inputs.ts';
 import { gather } from './gather.ts';
@@ -325,6 +326,37 @@ describe('TPM evidence', () => {
     hcl[32 + 0x90] = (hcl[32 + 0x90] ?? 0) ^ 1; // the launch measurement
     const changed = utf8(text.replace(json.hcl_report, hcl.toString('base64url')));
     expect((await appraise([changed], NOW)).failures).toEqual(['evidence/report-signature']);
+  });
+
+  test('is verified up to the pinned ARK without AMD’s chain, and never on the word of its VCEK', async () => {
+    const text = new TextDecoder().decode(read('tpm/az-snp-evidence-v1.json'));
+    const genuine = await appraise([utf8(text)], NOW);
+    expect(genuine.failures).toEqual([]);
+    expect(genuine.findings).toContainEqual({ check: 'certificate chain', outcome: 'passed' });
+    // Somebody's own key signs what they please, under a certificate that reads as AMD's.
+    const json = JSON.parse(text) as { hcl_report: string; vcek: string };
+    const hcl = Buffer.from(json.hcl_report, 'base64url');
+    const amd = await makeSyntheticAmd('Turin');
+    const leaf = await amd.issueLeaf(TURIN_LEAF);
+    const reportData = hcl.subarray(32 + 0x50, 32 + 0x90);
+    hcl.set(await makeReport(leaf.key, { 0x50: [...reportData] }), 32);
+    const forged = {
+      ...json,
+      hcl_report: hcl.toString('base64url'),
+      vcek: Buffer.from(leaf.der).toString('base64url'),
+    };
+    for (const beside of [[], [amd.ask, amd.ark]])
+      expect((await appraise([utf8(JSON.stringify(forged)), ...beside], NOW)).failures).toEqual([
+        beside.length === 0 ? 'certificate/wrong-product' : 'certificate/untrusted-root',
+      ]);
+  });
+
+  test('with a VCEK that is changed in any signed byte', async () => {
+    const json = JSON.parse(new TextDecoder().decode(read('tpm/az-snp-evidence-v1.json'))) as { vcek: string };
+    const vcek = Buffer.from(json.vcek, 'base64url');
+    vcek.write('SEV-VCEX', vcek.indexOf('SEV-VCEK'));
+    const changed = { ...json, vcek: vcek.toString('base64url') };
+    expect((await appraise([utf8(JSON.stringify(changed))], NOW)).failures).toEqual(['certificate/broken-link']);
   });
 
   test('of version 2: the nonce is reported by the paravisor, too', async () => {

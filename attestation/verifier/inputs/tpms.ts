@@ -1,18 +1,15 @@
-import { equalBytes } from '../../../proto/index.ts';
-import { parseAmdLeaf } from '../../evidence/amd-certificate.ts';
-import { isOfChip } from '../../evidence/amd-endorsements.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import { parseTdxQuote } from '../../evidence/tdx.ts';
-import { parseSnpReport } from '../../evidence/snp.ts';
 import type { TpmEvidence } from '../../evidence/tpm-evidence-json.ts';
 import { parseCertificate, type Certificate } from '../../evidence/x509.ts';
-import { isReportSigned } from '../amd/signature.ts';
+import { amdAuthorities } from '../amd/authorities.ts';
+import { verifySnpReport } from '../amd/verify.ts';
 import { appraiseTpm, type TpmClaims } from '../appraisal/tpm.ts';
-import type { Findings } from '../findings.ts';
 import { verifyTdx } from '../intel/verify.ts';
 import type { AzureHardware } from '../tpm/azure.ts';
 import type { Part } from './appraise-inputs.ts';
-import { appraiseTee, bringsHardware, certificatesOf } from './tees.ts';
+import type { Gathered } from './gather.ts';
+import { appraiseTee, bringsHardware, certificatesOf, crlsOf } from './tees.ts';
 
 export interface AppraisedTpm {
   readonly claims: TpmClaims;
@@ -55,7 +52,7 @@ export async function appraiseTpms(part: Part): Promise<AppraisedTpm[]> {
 
 type HardwareVerifier = ((hardware: AzureHardware) => Promise<void>) | { readonly notChecked: string };
 
-/** What becomes of the hardware's report below a paravisor: all of the policy's demands, or what can be told without a vendor's chain. */
+/** What becomes of the hardware's report below a paravisor: all of the policy's demands, or only that a genuine platform made it. */
 function hardwareVerifier(evidence: TpmEvidence, part: Part): HardwareVerifier {
   const { policy, findings, now } = part;
   const { tpm, tee } = policy;
@@ -65,8 +62,8 @@ function hardwareVerifier(evidence: TpmEvidence, part: Part): HardwareVerifier {
     if (evidence.kind === 'tpm-quote' || evidence.kind === 'tpm') return demand;
     return async (hardware) => {
       if (hardware.kind === 'tdx') await verifyTdx({ quote: hardware.quote, collateral: demand, now }, findings);
-      else await checkOwnSignature(hardware.report, vcek, findings);
-      findings.skip('hardware: vendor and TCB', demand.notChecked);
+      else if (vcek !== undefined) await verifyBelow(hardware.report, withAuthorities(vcek, part.gathered), part);
+      findings.skip('hardware: TCB and configuration', demand.notChecked);
     };
   }
   return async (hardware) => {
@@ -79,23 +76,21 @@ function hardwareVerifier(evidence: TpmEvidence, part: Part): HardwareVerifier {
     await appraiseTee(
       hardware.kind === 'snp' ? hardware.report : (quote ?? new Uint8Array()),
       part,
-      vcek === undefined ? [] : [vcek],
+      vcek === undefined ? [] : withAuthorities(vcek, part.gathered),
     );
   };
 }
 
-/** The certificate beside a report must at least be the one that signed it, and of that chip; whose it is, its chain would tell. */
-async function checkOwnSignature(report: Uint8Array, vcek: Certificate | undefined, findings: Findings): Promise<void> {
-  if (vcek === undefined) return;
-  const parsed = parseSnpReport(report);
-  const { tcb, hardwareId } = parseAmdLeaf(vcek);
-  await findings.check('hardware: report signature', async () => {
-    if (!(await isReportSigned(parsed, vcek.publicKey)))
-      refuse('evidence/report-signature', 'the certificate beside the report did not sign it');
-  });
-  await findings.check('hardware: chip id and patch levels', () => {
-    if (hardwareId === undefined || !isOfChip(hardwareId, parsed))
-      refuse('evidence/chip-id-mismatch', 'the certificate beside the report is of another chip');
-    if (!equalBytes(tcb, parsed.reportedTcb)) refuse('evidence/spl-mismatch', 'the certificate is of another TCB');
-  });
+/** Azure's evidence brings a VCEK alone. AMD's authorities come from elsewhere in the inputs, or from those that we ship. */
+function withAuthorities(vcek: Certificate, gathered: Gathered): Certificate[] {
+  const supplied = certificatesOf(gathered, 'amd').some(({ isCa }) => isCa);
+  return [vcek, ...(supplied ? [] : amdAuthorities())];
+}
+
+/** That a genuine processor made the report, at the TCB that it reports; what of that is acceptable, the policy leaves open. */
+async function verifyBelow(report: Uint8Array, own: readonly Certificate[], part: Part): Promise<void> {
+  const { gathered, findings, now } = part;
+  const revocation = { notChecked: 'no CRL was given' };
+  const certificates = [...own, ...certificatesOf(gathered, 'amd')];
+  await verifySnpReport({ report, certificates, crls: crlsOf(gathered, 'amd'), revocation, now }, findings);
 }

@@ -1,7 +1,7 @@
 import ivm from 'isolated-vm';
 import { CfnError } from '../../proto/index.ts';
 import type { BootOptions } from './platform/boot.ts';
-import type { HostEvent, InvocationCalls } from './platform/host.ts';
+import { TOLD, type HostEvent, type InvocationCalls } from './platform/host.ts';
 import { PARTS, type PartName } from './platform/parts.ts';
 import { platformScripts, type PlatformSource } from './platform-image.ts';
 
@@ -47,17 +47,17 @@ export async function readyIsolate(
     onCatastrophicError: () => recipe.onCatastrophe(isolate),
   });
   try {
-    const context = await isolate.createContext();
+    const context = isolate.createContextSync();
     if (snapshot === undefined)
       for (const { code, filename } of platformScripts(recipe.platform, recipe.loaded))
         await (await isolate.compileScript(code, { filename })).run(context);
     let calls: InvocationCalls | undefined;
-    const entry = await boot(context, () => calls, random, recipe);
+    const entry = boot(context, () => calls, random, recipe);
     await evaluateBundle(isolate, context, recipe, entry);
     return {
       isolate,
       cpuBefore: isolate.cpuTime,
-      send: (...event) => entry.onEvent.applyIgnored(undefined, event.map(handOver)),
+      send: (...event) => entry.applyIgnored(undefined, event.map(handOver)),
       connect: (to) => (calls = to),
     };
   } catch (error) {
@@ -78,62 +78,37 @@ function handOver(value: unknown): ivm.Transferable {
   return value as ivm.Transferable;
 }
 
-interface Entry {
-  readonly onEvent: ivm.Reference<(...event: unknown[]) => void>;
-  readonly useModule: ivm.Reference<(namespace: unknown) => boolean>;
-}
+/** What `boot` returns: takes events, `module` among them. */
+type Entry = ivm.Reference<(...event: unknown[]) => unknown>;
 
-async function boot(
+/** Our own code only, and little of it, so it runs here: a hop to another thread costs more. */
+function boot(
   context: ivm.Context,
   calls: () => InvocationCalls | undefined,
   random: (length: number) => ArrayBuffer,
   { options, platform }: IsolateRecipe,
-): Promise<Entry> {
+): Entry {
   // `ignored`: the isolate goes on without waiting, and sees nothing of what happens here.
-  const tell = <Args extends unknown[]>(call: (host: InvocationCalls, ...args: Args) => void): ivm.Callback =>
-    new ivm.Callback(
-      (...args: Args) => {
-        const host = calls();
-        if (host !== undefined) call(host, ...args);
-      },
-      { ignored: true },
-    );
-  const result = await context.evalClosure(
-    `const boot = globalThis.__boot;
-     delete globalThis.__boot;
-     return boot({ respond: $0, finish: $1, run: $2, startTimer: $3, stopTimer: $4, digest: $5, random: $6, partSource: $7 }, $8);`,
-    [
-      tell((host, bytes: ArrayBuffer, status: number) => host.respond(bytes, status)),
-      tell((host, code: string) => host.finish(code)),
-      tell((host, id: number, binding: number, layout: readonly number[], bytes: ArrayBuffer) =>
-        host.run(id, binding, layout, bytes),
-      ),
-      tell((host, id: number, ms: number) => host.startTimer(id, ms)),
-      tell((host, id: number) => host.stopTimer(id)),
-      tell((host, id: number, algorithm: string, bytes: ArrayBuffer) => host.digest(id, algorithm, bytes)),
-      new ivm.Callback(random, { sync: true }),
-      new ivm.Callback((name: string) => (Object.hasOwn(PARTS, name) ? platform.parts[name as PartName] : ''), {
-        sync: true,
-      }),
-      new ivm.ExternalCopy(options).copyInto({ release: true }),
-    ],
-    { result: { reference: true }, filename: 'cfn:boot' },
+  const tell = new ivm.Callback(
+    (name: string, ...args: unknown[]) => {
+      const host = calls();
+      if (host === undefined || !isTold(name)) return;
+      (host[name] as (...given: unknown[]) => void)(...args);
+    },
+    { ignored: true },
   );
-  const entry = result as ivm.Reference<{
-    onEvent: (...event: unknown[]) => void;
-    useModule: (namespace: unknown) => boolean;
-    warmUp: () => void;
-  }>;
-  const [onEvent, useModule, warmUp] = await Promise.all([
-    entry.get('onEvent', { reference: true }),
-    entry.get('useModule', { reference: true }),
-    entry.get('warmUp', { reference: true }),
-  ]);
-  await warmUp.apply(undefined, []);
-  warmUp.release();
-  entry.release();
-  return { onEvent, useModule } as unknown as Entry;
+  const ask = new ivm.Callback((name: string, argument: unknown) => {
+    if (name === 'random') return random(argument as number);
+    if (name === 'partSource' && Object.hasOwn(PARTS, argument as string)) return platform.parts[argument as PartName];
+    throw new TypeError('there is no such call');
+  });
+  return context.evalClosureSync(BOOT, [tell, ask, new ivm.ExternalCopy(options).copyInto({ release: true })], {
+    result: { reference: true },
+    filename: 'cfn:boot',
+  }) as unknown as Entry;
 }
+const BOOT = `const boot = globalThis.__boot; delete globalThis.__boot; return boot({ tell: $0, ask: $1 }, $2);`;
+const isTold = (name: string): name is (typeof TOLD)[number] => (TOLD as readonly string[]).includes(name);
 
 async function evaluateBundle(
   isolate: ivm.Isolate,
@@ -150,13 +125,12 @@ async function evaluateBundle(
       ...(cachedData === undefined ? { produceCachedData: true } : { cachedData }),
     });
     recipe.cachedData ??= (module as { cachedData?: ivm.ExternalCopy<ArrayBuffer> }).cachedData;
-    await module.instantiate(context, (specifier) => {
+    module.instantiateSync(context, (specifier) => {
       throw new Error(`the bundle imports '${specifier}'; a bundle has everything inside`);
     });
     await module.evaluate({ timeout: EVALUATE_MS });
-    const found = await entry.useModule.apply(undefined, [module.namespace.derefInto()], { timeout: EVALUATE_MS });
+    const found = await entry.apply(undefined, ['module', module.namespace.derefInto()], { timeout: EVALUATE_MS });
     if (found !== true) throw new Error('the module has no default export with a fetch handler');
-    entry.useModule.release();
   } catch (error) {
     const message = error instanceof Error ? error.message : 'the module threw';
     throw new CfnError('CFN_FUNCTION_INVALID', message.slice(0, 1000), { cause: error });

@@ -58,7 +58,7 @@ async function bundleOne(
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'none',
-    plugins: [...plugins, leanUrl],
+    plugins: [...plugins, standIns],
     logLevel: 'silent',
   });
   return { text: result.outputFiles[0]?.text ?? '', metafile: result.metafile };
@@ -157,10 +157,11 @@ export function refuseShared(parts: readonly BundledPart[]): void {
     }
 }
 
-/** Keeps IDNA and legacy encoding tables out of the way: see the stand-ins. */
-const leanUrl: Plugin = {
-  name: 'lean-url',
+/** Keeps tables out of the way: see the stand-ins. */
+const standIns: Plugin = {
+  name: 'stand-ins',
   setup(build) {
+    build.onResolve({ filter: /\/errors\.ts$/ }, () => ({ path: local('cfn-error.ts') }));
     build.onResolve({ filter: /^tr46$/ }, ({ importer }) =>
       importer.endsWith('idna.ts') ? undefined : { path: local('domain-to-ascii.ts') },
     );

@@ -1,5 +1,5 @@
 import { decodeRequest } from '../../../proto/bhttp.ts';
-import { connectHost, host, takePending, type HostCalls, type HostEvent } from './host.ts';
+import { connectHost, host, takePending, type HostEvent, type HostLine } from './host.ts';
 import { hostError, outcomeOf } from './host-error.ts';
 import { installGlobals, makePerformance, removeBlocking } from './install.ts';
 import { dropOffers, loadPart, offerPart } from './lazy.ts';
@@ -15,6 +15,8 @@ export interface BootOptions {
   readonly vars: Readonly<Record<string, string>>;
   readonly models: readonly ModelShapes[];
 }
+/** The function's module was evaluated. */
+type ModuleEvent = ['module', namespace: { readonly default?: unknown }];
 type Handler = (request: unknown, env: unknown, ctx: unknown) => unknown;
 
 let env: Record<string, unknown> = {};
@@ -42,8 +44,13 @@ async function invoke(request: ArrayBuffer): Promise<void> {
   host().finish(code);
 }
 
-function onEvent(event: HostEvent): void {
+type Event = HostEvent | ModuleEvent;
+
+/** Answers whether there is a handler, to `module` alone. */
+function onEvent(event: Event): unknown {
   switch (event[0]) {
+    case 'module':
+      return useModule(event[1]);
     case 'invoke':
       void invoke(event[1]);
       return;
@@ -61,12 +68,12 @@ function onEvent(event: HostEvent): void {
       return;
     default:
       event satisfies never;
+      return;
   }
 }
 
 /**
- * Goes once through what every request goes through, so that V8 has compiled it before a real one comes: once while the snapshot
- * is made, once in each isolate. Only code of ours runs, before the function's module is there.
+ * Goes once through what every request goes through while the snapshot is made, so that V8 has compiled it before a real one comes.
  */
 async function warmUp(): Promise<void> {
   handle = warmHandler;
@@ -74,18 +81,10 @@ async function warmUp(): Promise<void> {
   handle = undefined;
   holdTimers();
 }
-const noHost = { respond: () => undefined, finish: () => undefined } as unknown as HostCalls;
 
 /** Runs in each isolate, before the function's module. Returns what the process calls afterwards. */
-function boot(
-  calls: HostCalls,
-  options: BootOptions,
-): {
-  onEvent(...event: HostEvent): void;
-  useModule(namespace: { default?: unknown }): boolean;
-  warmUp(): Promise<void>;
-} {
-  connectHost(calls);
+function boot(line: HostLine, options: BootOptions): (...event: Event) => unknown {
+  connectHost(line);
   removeBlocking();
   Object.defineProperty(globalThis, 'performance', {
     value: makePerformance(),
@@ -95,20 +94,17 @@ function boot(
   });
   env = { ...options.vars };
   options.models.forEach((model, index) => (env[model.binding] = makeModel(model, index)));
-  return {
-    onEvent: (...event) => onEvent(event),
-    warmUp,
-    useModule(namespace) {
-      const target = namespace.default as { fetch?: unknown } | null | undefined;
-      if (target === null || target === undefined || typeof target.fetch !== 'function') return false;
-      handle = (request, bindings, ctx) => (target.fetch as Handler).call(target, request, bindings, ctx);
-      return true;
-    },
-  };
+  return (...event) => onEvent(event);
+}
+
+function useModule(namespace: { readonly default?: unknown }): boolean {
+  const target = namespace.default as { fetch?: unknown } | null | undefined;
+  if (target === null || target === undefined || typeof target.fetch !== 'function') return false;
+  handle = (request, bindings, ctx) => (target.fetch as Handler).call(target, request, bindings, ctx);
+  return true;
 }
 
 installGlobals();
-connectHost(noHost);
 void warmUp(); // into the snapshot
 Object.defineProperty(globalThis, '__boot', {
   value: Object.assign(boot, { offerPart, loadPart, dropOffers }),

@@ -1,8 +1,8 @@
 import type { TensorHeader } from '../../ipc/messages.ts';
 
 /**
- * What the process around the isolate does for the platform. Functions of isolated-vm: arguments are copied, never shared. They stay in
- * this module; code of the function cannot reach them. The other side checks every argument all the same.
+ * What the process around the isolate does for the platform. Arguments are copied, never shared. Code of the function cannot reach these;
+ * the other side checks every argument all the same. A call is on one of the lists below.
  */
 export interface HostCalls {
   /** Next bytes of the response, binary HTTP; `status` with the first, 0 after it. */
@@ -34,16 +34,29 @@ export type HostEvent =
   | ['digested', id: number, digest: ArrayBuffer]
   | ['failed', id: number, code: string, message: string];
 
-let calls: HostCalls | undefined;
+/** Calls that the isolate does not wait for. */
+export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'digest'] as const;
+/** Calls that block the isolate until the answer is there. */
+export const ASKED = ['random', 'partSource'] as const;
 
-export function connectHost(host: HostCalls): void {
-  calls = host;
+/** The two functions of isolated-vm that all calls go through: making one costs an isolate as much as several calls do. */
+export interface HostLine {
+  readonly tell: (name: string, ...args: unknown[]) => void;
+  readonly ask: (name: string, ...args: unknown[]) => unknown;
+}
+let line: HostLine = { tell: () => undefined, ask: () => undefined };
+
+export function connectHost(to: HostLine): void {
+  line = to;
 }
 
-export function host(): HostCalls {
-  if (calls === undefined) throw new Error('the host is not connected');
-  return calls;
-}
+// No call has more than four arguments. They are not an array: a buffer in one would be serialised, and leave a copy.
+const calls = Object.fromEntries([
+  ...TOLD.map((name) => [name, (a: unknown, b: unknown, c: unknown, d: unknown) => line.tell(name, a, b, c, d)]),
+  ...ASKED.map((name) => [name, (a: unknown, b: unknown, c: unknown, d: unknown) => line.ask(name, a, b, c, d)]),
+]) as unknown as HostCalls;
+
+export const host = (): HostCalls => calls;
 
 // ---- answers of the host to asynchronous calls, by id
 

@@ -9,7 +9,7 @@ import { printTable, type Row } from './row.ts';
 const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   start: async () => (await import('./start.ts')).start(),
   trivial: async () => (await import('./trivial.ts')).trivial(),
-  pool: async () => (await import('./pool.ts')).pool(),
+  runtime: async () => (await import('./runtime.ts')).runtime(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
 };

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +16,8 @@ export interface WorkerdServer extends AsyncDisposable {
 /** `workerd` with its dynamic loader: a fresh isolate for each request, from the same bundle. */
 export async function startWorkerd(bundle: Uint8Array): Promise<WorkerdServer> {
   const dir = mkdtempSync(join(tmpdir(), 'cfn-workerd-'));
-  for (const file of ['loader.js', 'config.capnp'])
-    copyFileSync(new URL(`workerd/${file}`, import.meta.url), join(dir, file));
+  writeFileSync(join(dir, 'loader.js'), LOADER);
+  writeFileSync(join(dir, 'config.capnp'), CONFIG);
   writeFileSync(join(dir, 'bundle.js'), bundle);
   const child = spawn(workerd, ['serve', '--experimental', '--control-fd=3', 'config.capnp'], {
     cwd: dir,
@@ -45,3 +45,35 @@ export async function startWorkerd(bundle: Uint8Array): Promise<WorkerdServer> {
     },
   };
 }
+
+const LOADER = `import bundle from 'bundle';
+
+let count = 0;
+
+/** Each request gets an isolate of its own, by the name that nobody has used before. */
+export default {
+  fetch(request, env) {
+    const worker = env.LOADER.get('fresh-' + count++, () => ({
+      compatibilityDate: '2026-01-01',
+      mainModule: 'bundle.js',
+      modules: { 'bundle.js': bundle },
+      globalOutbound: null,
+    }));
+    return worker.getEntrypoint().fetch(request);
+  },
+};
+`;
+
+const CONFIG = `using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [ (name = "fresh", worker = .fresh) ],
+  sockets = [ (name = "fresh", address = "127.0.0.1:0", http = (), service = "fresh") ]
+);
+
+const fresh :Workerd.Worker = (
+  modules = [ (name = "loader.js", esModule = embed "loader.js"), (name = "bundle", text = embed "bundle.js") ],
+  compatibilityDate = "2026-01-01",
+  bindings = [ (name = "LOADER", workerLoader = (id = "bench")) ]
+);
+`;

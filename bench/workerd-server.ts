@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+// @ts-expect-error -- it has no types
+import binary from 'workerd';
 
-const { default: workerd } = createRequire(import.meta.url)('workerd') as { default: string }; // has no types
+const { default: workerd } = binary as { default: string };
 
 export interface WorkerdServer extends AsyncDisposable {
   readonly pid: number;

@@ -8,7 +8,7 @@ import { requestFrom } from './request.ts';
 import { isResponse } from './response.ts';
 import { sendResponse } from './respond.ts';
 import { fireTimer, holdTimers, startTimers } from './timers.ts';
-import { warmHandler, warmRequest } from './warm.ts';
+import { warmBodies, warmHandler, warmRequest } from './warm.ts';
 
 /** What the process passes when it readies an isolate, before there is a request. */
 export interface BootOptions {
@@ -72,16 +72,6 @@ function onEvent(event: Event): unknown {
   }
 }
 
-/**
- * Goes once through what every request goes through while the snapshot is made, so that V8 has compiled it before a real one comes.
- */
-async function warmUp(): Promise<void> {
-  handle = warmHandler;
-  await invoke(warmRequest());
-  handle = undefined;
-  holdTimers();
-}
-
 /** Runs in each isolate, before the function's module. Returns what the process calls afterwards. */
 function boot(line: HostLine, options: BootOptions): (...event: Event) => unknown {
   connectHost(line);
@@ -102,6 +92,19 @@ function useModule(namespace: { readonly default?: unknown }): boolean {
   if (target === null || target === undefined || typeof target.fetch !== 'function') return false;
   handle = (request, bindings, ctx) => (target.fetch as Handler).call(target, request, bindings, ctx);
   return true;
+}
+
+/**
+ * Goes once through what every isolate and every request goes through, while the snapshot is made, so that V8 has compiled it before
+ * a real one comes. A real boot overwrites what this one leaves.
+ */
+async function warmUp(): Promise<void> {
+  const send = boot({ tell: () => undefined, ask: () => undefined }, { vars: {}, models: [] });
+  send('module', { default: { fetch: warmHandler } });
+  send('invoke', warmRequest());
+  await warmBodies();
+  handle = undefined;
+  holdTimers();
 }
 
 installGlobals();

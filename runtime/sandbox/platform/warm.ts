@@ -16,3 +16,9 @@ export async function warmHandler(request: unknown): Promise<Response> {
   const text = `${method} ${url} ${headers.get('content-type')} ${Object.keys(rest).length} ${await copy.text()}`;
   return Response.json([text, await (request as Request).json()], { status: 201, headers: { 'cfn-warm': '1' } });
 }
+
+/** The other ways to read a body. */
+export async function warmBodies(): Promise<void> {
+  await new Response('a').arrayBuffer();
+  await new Response(new Uint8Array(1)).text();
+}

@@ -37,7 +37,7 @@ const TESTS = '(\\.(test|contract|testkit|harness|fixture)|/testkit|/testing|/te
 const rooms = Object.entries(MAY_IMPORT).map(([room, allowed]) => ({
   name: `${room.replace('/', '-')}-may-not-import`,
   severity: 'error',
-  from: { path: `^${room}/`, pathNot: [TESTS, '^cli/commands/dev\\.ts$'] },
+  from: { path: `^${room}/`, pathNot: [TESTS, '^cli/commands/(dev|doctor)\\.ts$'] },
   to: { path: `^(${ROOMS})/`, pathNot: `^(${[room, ...allowed].join('|')})/` },
 }));
 
@@ -50,6 +50,13 @@ module.exports = {
       severity: 'error',
       from: { path: '^cli/commands/dev\\.ts$' },
       to: { path: `^(${ROOMS})/`, pathNot: `^(cli|${MAY_IMPORT.cli.join('|')})/|^deploy/local\\.ts$` },
+    },
+    {
+      name: 'the-doctor-looks-at-the-jail',
+      comment: '`cfn doctor` tries the layers of the sandbox; of the runtime it may import them alone',
+      severity: 'error',
+      from: { path: '^cli/commands/doctor\\.ts$' },
+      to: { path: `^(${ROOMS})/`, pathNot: `^(cli|${MAY_IMPORT.cli.join('|')})/|^runtime/jail/index\\.ts$` },
     },
     {
       name: 'insecure-only-where-simulated',

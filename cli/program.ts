@@ -27,6 +27,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Verify evidence in files, or collect it on this machine',
     load: () => import('./commands/attest.ts'),
   },
+  doctor: { summary: 'Try what a worker needs of this machine', load: () => import('./commands/doctor.ts') },
   conformance: {
     summary: 'Run recorded cases of evidence through the verifier',
     load: () => import('./commands/conformance.ts'),

@@ -59,6 +59,8 @@ interface KmsReady {
 interface WorkerReady {
   readonly address: string;
   readonly workerId: string;
+  /** Which layers are around its sandboxes and engines, in one line. */
+  readonly jail: string;
 }
 
 /** Starts KMS, gateway and one SIMULATED worker as processes on this machine, and makes a tenant to use them with. */

@@ -62,6 +62,7 @@ async function main(): Promise<void> {
     detail(
       `gateway ${system.gatewayUrl} (pid ${system.gateway.pid}), KMS ${system.kmsUrl} (pid ${system.kms.pid}), worker pid ${system.worker().pid}`,
     );
+    detail(`sandbox: ${system.worker().ready.jail}`);
 
     const models = [
       ['demo/text-detector@1', 'ch_PP-OCRv4_det_infer.onnx'],

@@ -66,10 +66,8 @@ beforeAll(async () => {
   if (missing !== '') throw new Error(`with CI set, the test needs ${missing}: scripts/setup-debian.sh`);
   jail = await openJail();
   around = await surroundings();
-  execFileSync(COMPILER, [
-    ...['-shared', '-fPIC', '-O1', '-pthread'],
-    ...['-o', join(around.dir, 'attack/attack.node'), join(FIXTURES, 'attack.c')],
-  ]);
+  const flags = ['-shared', '-fPIC', '-O1', '-pthread', '-o', join(around.dir, 'attack/attack.node')];
+  execFileSync(COMPILER, [...flags, join(FIXTURES, 'attack.c')]);
   copyFileSync(join(FIXTURES, 'attack.cjs'), join(around.dir, 'attack/attack.cjs'));
 });
 afterAll(() => around?.close());
@@ -88,8 +86,8 @@ async function surroundings(): Promise<Surroundings> {
     await once(server, 'listening');
     return server;
   };
-  const [tcp] = await Promise.all([
-    listen(0),
+  const tcp = await listen(0);
+  await Promise.all([
     listen(`\0${abstract}`),
     ...['agent.sock', 'sockets/own/engine.sock', 'sockets/other/engine.sock'].map((path) => listen(join(dir, path))),
   ]);
@@ -105,7 +103,7 @@ async function surroundings(): Promise<Surroundings> {
     dir,
     own: join(dir, 'sockets/own'),
     neighbour,
-    port: (tcp?.address() as AddressInfo).port,
+    port: (tcp.address() as AddressInfo).port,
     abstract,
     close() {
       other.kill('SIGKILL');

@@ -50,6 +50,7 @@ async function dev(projectDir: string, { port, state }: DevOptions, cli: Cli): P
     if (state === undefined) await rm(stateDir, { recursive: true, force: true });
     throw error;
   });
+  output.note(`sandbox: ${local.worker().ready.jail}`);
   const settings: Settings = { ...local.config };
   let leave = async (): Promise<void> => undefined;
   try {

@@ -42,7 +42,8 @@ export function assemble(program: readonly Instruction[]): Uint8Array {
     throw new RangeError(`${program.length} instructions, over ${INSTRUCTIONS_MAX}`);
   const bytes = new DataView(new ArrayBuffer(program.length * 8));
   for (const [i, { code, ifTrue, ifFalse, constant }] of program.entries()) {
-    if (i + 1 + Math.max(ifTrue, ifFalse) > program.length || Math.max(ifTrue, ifFalse) > 255)
+    const furthest = Math.max(ifTrue, ifFalse);
+    if (furthest > 0 && (furthest > 255 || i + 1 + furthest >= program.length))
       throw new RangeError(`instruction ${i} jumps too far`);
     bytes.setUint16(i * 8, code, true);
     bytes.setUint8(i * 8 + 2, ifTrue);

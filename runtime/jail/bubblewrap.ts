@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { visibleFiles, type Kind } from './files.ts';
 
 /** The `bwrap` of this machine; `undefined` when there is none. */
-export function findBubblewrap(path = process.env['PATH'] ?? ''): string | undefined {
-  return [...path.split(':'), '/usr/bin', '/usr/local/bin']
+export function findBubblewrap(path = process.env['PATH'] ?? '/usr/bin:/bin'): string | undefined {
+  return path
+    .split(':')
     .filter((folder) => folder.startsWith('/'))
     .map((folder) => join(folder, 'bwrap'))
     .find(isExecutable);

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type ivm from 'isolated-vm';
 import {
   CfnError,
@@ -12,6 +11,8 @@ import type { SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
 import type { EngineLink } from './engine-link.ts';
 import type { ReadyIsolate } from './isolate.ts';
 import type { InvocationCalls } from './platform/host.ts';
+import { buffersOf, serviceDesk } from './services/desk.ts';
+import { Refusal } from './services/service.ts';
 import { readLayout } from './tensor-layout.ts';
 
 export interface InvocationDeps {
@@ -62,6 +63,7 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
   const leaving = new Set<Promise<void>>();
   let over = false;
   let cpuNs = 0n;
+  let serviceCpuNs = 0n;
   let responseBytes = 0;
   let [engineMs, engineCalls, engineBytesOverwritten, sandboxBytesOverwritten] = [0, 0, 0, 0];
 
@@ -76,8 +78,15 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     ended.resolve(code);
   }
   function readCpu(): void {
-    if (!isolate.isDisposed) cpuNs = isolate.cpuTime - ready.cpuBefore;
+    if (!isolate.isDisposed) cpuNs = isolate.cpuTime - ready.cpuBefore + serviceCpuNs;
   }
+  const desk = serviceDesk((ms) => {
+    serviceCpuNs += BigInt(Math.ceil(ms * NS_PER_MS));
+    readCpu();
+    if (Number(cpuNs) / NS_PER_MS <= deps.limits.cpuMs) return;
+    end('CFN_LIMIT_CPU');
+    throw new Refusal('OperationError', 'the CPU time is used up');
+  });
   /** The isolate may have gone in the meantime. */
   function send(...event: Parameters<ReadyIsolate['send']>): void {
     if (!over && !isolate.isDisposed) ready.send(...event);
@@ -130,17 +139,15 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
       clearTimeout(timers.get(id));
       timers.delete(id);
     },
-    digest(id, algorithm, bytes) {
-      if (!(bytes instanceof ArrayBuffer)) return;
-      const data = new Uint8Array(bytes);
-      try {
-        const digest = Uint8Array.from(createHash(algorithm.replace('-', '')).update(data).digest());
-        send('digested', id, digest.buffer);
-      } catch {
-        send('failed', id, 'CFN_INPUT_INVALID', 'the digest is not supported');
-      } finally {
-        wipe(data);
-      }
+    call(id, service, request) {
+      if (!Number.isSafeInteger(id)) return;
+      const call = desk.call(service, request).then((answer) => {
+        underway.delete(call);
+        if ('refusal' in answer) send('refused', id, answer.refusal.name, answer.refusal.message);
+        else if (over) buffersOf(answer.value).forEach((buffer) => wipe(new Uint8Array(buffer)));
+        else send('answer', id, answer.value);
+      });
+      underway.add(call);
     },
     random: deps.random,
   };
@@ -168,6 +175,7 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     for (const timer of timers.values()) clearTimeout(timer);
     timers.clear();
     const { isolateDisposed, heapBytes } = await disposeIsolate(isolate, deps.limits.memoryMb);
+    desk.close();
     if (underway.size > 0) await within(Promise.allSettled(underway), ENGINE_WAIT_MS);
     await Promise.allSettled(leaving);
     const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
@@ -175,7 +183,11 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
       ...(code === undefined ? {} : { code }),
       heapBytes,
       usage,
-      wipe: { isolateDisposed, sandboxBytesOverwritten, engineBytesOverwritten },
+      wipe: {
+        isolateDisposed,
+        sandboxBytesOverwritten: sandboxBytesOverwritten + desk.bytesOverwritten,
+        engineBytesOverwritten,
+      },
     };
   }
 

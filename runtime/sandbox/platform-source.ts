@@ -166,10 +166,16 @@ const standIns: Plugin = {
       importer.endsWith('idna.ts') ? undefined : { path: local('domain-to-ascii.ts') },
     );
     build.onResolve({ filter: /^@exodus\/bytes\/whatwg\.js$/ }, () => ({ path: local('percent-encode.ts') }));
-    build.onResolve({ filter: /^@exodus\/bytes\/encoding\.js$/ }, () => ({
-      path: 'legacy-encodings',
-      namespace: 'empty',
-    }));
+    build.onResolve({ filter: /^@exodus\/bytes\/encoding\.js$/ }, ({ importer }) =>
+      importer.endsWith('legacy-encodings.ts') ? undefined : { path: 'legacy-encodings', namespace: 'empty' },
+    );
+    // There are no decoders below ours for it to build on.
+    build.onResolve({ filter: /\/(platform|utf8\.auto|bytes\/utf16)\.js$/ }, ({ importer, path }) => {
+      const [folder] = importer.split(/(?<=\/@exodus\/bytes\/)/);
+      if (folder === undefined || folder === importer) return undefined;
+      const name = path.slice(path.lastIndexOf('/') + 1, -'.js'.length);
+      return { path: `${folder}${name === 'utf16' ? '' : 'fallback/'}${name}.native.js` };
+    });
     build.onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: '' }));
   },
 };

@@ -3,6 +3,10 @@ import { readBelow, type WptTest } from './suite.ts';
 
 /** Where tests believe to be. */
 const ORIGIN = 'https://web-platform.test';
+/** Paths that the server of the Web Platform Tests maps to others. */
+const ALIASES: Readonly<Record<string, string>> = {
+  'resources/WebIDLParser.js': 'resources/webidl2/lib/webidl2.js',
+};
 const prelude = readFileSync(new URL('./prelude.js', import.meta.url), 'utf8');
 
 /** A function that runs the script it is sent, as global code. It answers once. */
@@ -26,7 +30,7 @@ export default {
 /** What the function above is sent to run a test. Files by their path, their bytes as characters; null where there is none. */
 export function pageOf(root: string, test: WptTest, files: Readonly<Record<string, string | null>>): string {
   const text = (path: string): string => {
-    const bytes = readBelow(root, path);
+    const bytes = readBelow(root, ALIASES[path] ?? path);
     if (bytes === null) throw new Error(`${test.path} needs ${path}, which is not there`);
     return bytes.toString('utf8');
   };

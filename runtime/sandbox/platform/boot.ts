@@ -1,4 +1,5 @@
 import { decodeRequest } from '../../../proto/bhttp.ts';
+import { DOMException } from './dom-exception.ts';
 import { connectHost, host, takePending, type HostEvent, type HostLine } from './host.ts';
 import { hostError, outcomeOf } from './host-error.ts';
 import { installGlobals, makePerformance, removeBlocking } from './install.ts';
@@ -60,8 +61,13 @@ function onEvent(event: Event): unknown {
     case 'result':
       takePending(event[1])?.resolve({ tensors: event[2], bytes: event[3] });
       return;
-    case 'digested':
+    case 'answer':
       takePending(event[1])?.resolve(event[2]);
+      return;
+    case 'refused':
+      takePending(event[1])?.reject(
+        event[2] === 'TypeError' ? new TypeError(event[3]) : new DOMException(event[3], event[2]),
+      );
       return;
     case 'failed':
       takePending(event[1])?.reject(hostError(event[2], event[3]));

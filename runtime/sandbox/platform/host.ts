@@ -18,7 +18,8 @@ export interface HostCalls {
   stopTimer(id: number): void;
   /** At most 65,536 bytes. Blocks the isolate until the answer is there. */
   random(length: number): ArrayBuffer;
-  digest(id: number, algorithm: string, bytes: ArrayBuffer): void;
+  /** Asks a service of the process (`runtime/sandbox/services/`). The request is copied; its buffers are at most four levels deep. */
+  call(id: number, service: string, request: object): void;
   /** The code of a part of the platform. Blocks the isolate until the answer is there. */
   partSource(name: string): string;
 }
@@ -31,11 +32,13 @@ export type HostEvent =
   | ['invoke', request: ArrayBuffer]
   | ['timer', id: number]
   | ['result', id: number, tensors: readonly TensorHeader[], bytes: ArrayBuffer]
-  | ['digested', id: number, digest: ArrayBuffer]
+  | ['answer', id: number, value: unknown]
+  /** `name` is `TypeError` or that of a DOMException. */
+  | ['refused', id: number, name: string, message: string]
   | ['failed', id: number, code: string, message: string];
 
 /** Calls that the isolate does not wait for. */
-export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'digest'] as const;
+export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'call'] as const;
 /** Calls that block the isolate until the answer is there. */
 export const ASKED = ['random', 'partSource'] as const;
 
@@ -83,4 +86,23 @@ export function takePending(id: number): Pending | undefined {
   const found = pending.get(id);
   pending.delete(id);
   return found;
+}
+
+// ---- services
+
+/** Requests that the process has at once; the others wait here, where the isolate's own memory bounds them. */
+const SERVICE_CALLS_MAX = 32;
+const waiting: (() => void)[] = [];
+let underway = 0;
+
+/** Asks a service of the process. Buffers in the request are copied; give it copies that nobody else holds, all the same. */
+export async function callService<T>(service: string, request: object): Promise<T> {
+  if (underway >= SERVICE_CALLS_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
+  underway += 1;
+  try {
+    return await callHost<T>((id) => host().call(id, service, request));
+  } finally {
+    underway -= 1;
+    waiting.shift()?.();
+  }
 }

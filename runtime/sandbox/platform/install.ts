@@ -1,5 +1,5 @@
 import { atob, btoa } from './base64.ts';
-import { DOMException } from './dom-exception.ts';
+import { DOMException, QuotaExceededError } from './dom-exception.ts';
 import { Headers } from './headers.ts';
 import { installLazyGlobals } from './lazy.ts';
 import { Request } from './request.ts';
@@ -7,6 +7,7 @@ import { Response } from './response.ts';
 import { Tensor } from './tensor.ts';
 import { clearInterval, clearTimeout, queueMicrotask, setInterval, setTimeout } from './timers.ts';
 import { TextDecoder, TextEncoder } from './utf8.ts';
+import { asInterface } from './web-idl.ts';
 
 /** Output of functions goes nowhere: it could hold request data. */
 const console = Object.fromEntries(
@@ -55,6 +56,7 @@ export function installGlobals(): void {
     fetch,
     Headers,
     queueMicrotask,
+    QuotaExceededError,
     Request,
     Response,
     self: globalThis,
@@ -65,8 +67,7 @@ export function installGlobals(): void {
     TextEncoder,
   };
   for (const [name, value] of Object.entries(globals)) {
-    // The bundler renames classes where names meet.
-    if (typeof value === 'function') Object.defineProperty(value, 'name', { value: name, configurable: true });
+    asInterface(name, value);
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   }
   installLazyGlobals();

@@ -1,6 +1,7 @@
 import { host } from './host.ts';
 import { INTRINSICS, PARTS, type PartName } from './parts.ts';
 import { withStandIns } from './stand-ins.ts';
+import { asInterface } from './web-idl.ts';
 
 type Exports = Readonly<Record<string, unknown>>;
 /** A part as the build writes it: CommonJS, in a function. */
@@ -48,8 +49,7 @@ export function loadPart(name: PartName): Exports {
   for (let i = 0; i < globals.length; i++) {
     const global = globals[i] as string;
     const value = module.exports[global];
-    // The bundler renames classes where names meet.
-    if (typeof value === 'function') defineProperty(value, 'name', bare({ value: global, configurable: true }));
+    asInterface(global, value);
     // What the function has put in its place stays.
     if (getOwnPropertyDescriptor(globalThis, global)?.get === getters[global]) defineGlobal(global, value);
   }

@@ -12,9 +12,11 @@ interface Part {
 export const PARTS = {
   abort: { module: 'abort.ts', globals: ['AbortController', 'AbortSignal'] },
   blob: { module: 'blob.ts', globals: ['Blob', 'File'] },
-  crypto: { module: 'crypto.ts', globals: ['crypto'] },
+  compression: { module: 'compression-streams.ts', globals: ['CompressionStream', 'DecompressionStream'] },
+  crypto: { module: 'crypto.ts', globals: ['Crypto', 'crypto'] },
   events: { module: 'events.ts', globals: ['CustomEvent', 'Event', 'EventTarget'] },
   idna: { module: 'idna.ts', globals: [] },
+  'legacy-encodings': { module: 'legacy-encodings.ts', globals: [] },
   'structured-clone': { module: 'structured-clone.ts', globals: ['structuredClone'] },
   streams: {
     module: 'streams.ts',
@@ -36,6 +38,8 @@ export const PARTS = {
       'WritableStreamDefaultWriter',
     ],
   },
+  'subtle-crypto': { module: 'subtle-crypto.ts', globals: ['CryptoKey', 'SubtleCrypto'] },
+  'url-pattern': { module: 'url-pattern.ts', globals: ['URLPattern'] },
   url: { module: 'url.ts', globals: ['URL', 'URLSearchParams'] },
 } as const satisfies Readonly<Record<string, Part>>;
 

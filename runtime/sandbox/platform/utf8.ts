@@ -1,4 +1,5 @@
 import { domString } from './dom-string.ts';
+import { legacyDecoder, type LegacyDecoder } from './legacy-encodings.ts';
 import { decodeWindows1252, WINDOWS_1252_LABELS } from './windows-1252.ts';
 const UTF8_LABELS = new Set([
   'unicode-1-1-utf-8',
@@ -75,14 +76,12 @@ export class TextEncoder {
     if (!(out instanceof Uint8Array)) throw new TypeError('encodeInto needs a Uint8Array');
     return encodeUtf8Into(domString(text), out);
   }
-  get [Symbol.toStringTag](): string {
-    return 'TextEncoder';
-  }
 }
 
-/** UTF-8 (Encoding Standard §8.1.1; ill-formed parts become U+FFFD, or an error when `fatal`) and windows-1252. */
+/** UTF-8 (Encoding Standard §8.1.1; ill-formed parts become U+FFFD, or an error when `fatal`); others are loaded when asked for. */
 export class TextDecoder {
   readonly #windows1252: boolean;
+  readonly #legacy: LegacyDecoder | undefined;
   readonly #fatal: boolean;
   readonly #ignoreBom: boolean;
   #needed = 0;
@@ -91,18 +90,20 @@ export class TextDecoder {
   #lower = 0x80;
   #upper = 0xbf;
   #started = false;
+  #continues = false;
 
   constructor(label: unknown = 'utf-8', options: { fatal?: boolean; ignoreBOM?: boolean } = {}) {
     const name = domString(label)
       .replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '')
       .toLowerCase();
+    if (typeof options !== 'object' && options !== undefined) throw new TypeError('the options are not an object');
     this.#windows1252 = WINDOWS_1252_LABELS.has(name);
-    if (!UTF8_LABELS.has(name) && !this.#windows1252) throw new RangeError(`the encoding '${name}' is not supported`);
     this.#fatal = Boolean(options?.fatal);
     this.#ignoreBom = Boolean(options?.ignoreBOM);
+    if (!UTF8_LABELS.has(name) && !this.#windows1252) this.#legacy = legacyDecoder(name, this.#fatal, this.#ignoreBom);
   }
   get encoding(): string {
-    return this.#windows1252 ? 'windows-1252' : 'utf-8';
+    return this.#legacy?.encoding ?? (this.#windows1252 ? 'windows-1252' : 'utf-8');
   }
   get fatal(): boolean {
     return this.#fatal;
@@ -110,27 +111,24 @@ export class TextDecoder {
   get ignoreBOM(): boolean {
     return this.#ignoreBom;
   }
-  get [Symbol.toStringTag](): string {
-    return 'TextDecoder';
-  }
 
   decode(input?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView, options: { stream?: boolean } = {}): string {
-    if (this.#windows1252) return input === undefined ? '' : decodeWindows1252(bytesOf(input));
+    const bytes = input === undefined ? new Uint8Array(0) : bytesOf(input);
     const stream = Boolean(options?.stream);
-    try {
-      let text = this.#run(input === undefined ? new Uint8Array(0) : bytesOf(input));
-      if (!stream && this.#needed > 0) text += this.#illFormed();
-      if (!this.#started && text.length > 0) {
-        this.#started = true;
-        if (!this.#ignoreBom && text.charCodeAt(0) === 0xfeff) text = text.slice(1);
-      }
-      return text;
-    } finally {
-      if (!stream) {
-        this.#reset();
-        this.#started = false;
-      }
+    if (this.#windows1252) return decodeWindows1252(bytes);
+    if (this.#legacy !== undefined) return this.#legacy.decode(bytes, { stream });
+    if (!this.#continues) {
+      this.#reset();
+      this.#started = false;
     }
+    this.#continues = stream;
+    let text = this.#run(bytes);
+    if (!stream && this.#needed > 0) text += this.#illFormed();
+    if (!this.#started && text.length > 0) {
+      this.#started = true;
+      if (!this.#ignoreBom && text.charCodeAt(0) === 0xfeff) text = text.slice(1);
+    }
+    return text;
   }
 
   #reset(): void {

@@ -45,6 +45,8 @@ export interface ChildOptions {
   /** Of the worker, mode 0700. */
   readonly socketDir: string;
   readonly stderr: 'ignore' | 'inherit';
+  /** What the sandbox's loader is to run, as `buildSandboxProgram` wrote it. */
+  readonly program?: Uint8Array;
 }
 
 /**
@@ -53,7 +55,7 @@ export interface ChildOptions {
  */
 export function startChild(
   entry: 'engine' | 'sandbox',
-  { jail, socketDir, stderr }: ChildOptions,
+  { jail, socketDir, stderr, program }: ChildOptions,
   onFrame: (frame: Frame) => void,
 ): Child {
   const sockets = mkdtempSync(join(socketDir, `${entry}-`));
@@ -69,7 +71,9 @@ export function startChild(
   const closed = Promise.withResolvers<void>();
   process_.once('exit', () => exited.resolve());
   process_.once('error', () => exited.resolve());
-  const channel = openChannel(process_.stdio[3] as Socket, onFrame, () => {
+  const socket = process_.stdio[3] as Socket;
+  if (program !== undefined) socket.write(program);
+  const channel = openChannel(socket, onFrame, () => {
     closed.resolve();
     kill();
   });

@@ -2,6 +2,7 @@ import { linkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CfnError, isErrorCode, utf8, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
+import type { SandboxCode } from '../sandbox/sandbox-code.ts';
 import { startChild, type ChildOptions } from './child-process.ts';
 import type { ModelShapes } from './engine-process.ts';
 
@@ -63,14 +64,13 @@ const NOTHING_RAN: InvocationEnd = {
   wipe: { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 },
 };
 
-/** @param platform the web platform as a script, for every isolate of the sandbox */
-export function prepareSandbox(platform: string, options: ChildOptions): PreparedSandbox {
+export function prepareSandbox({ program, platform }: SandboxCode, options: ChildOptions): PreparedSandbox {
   const running = new Map<
     string,
     { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }
   >();
   const ready = Promise.withResolvers<void>();
-  const child = startChild('sandbox', options, ({ header, payload }) => {
+  const child = startChild('sandbox', { ...options, program }, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
     switch (message.op) {
       case 'ready':

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Attester } from '../../attestation/attester/index.ts';
 import type { BlobStore } from '../../artifacts/index.ts';
 import { describeLayers, openJail, requireEveryLayer } from '../jail/index.ts';
-import { buildPlatformSource } from '../sandbox/platform-source.ts';
+import { buildSandboxCode } from '../sandbox/sandbox-code.ts';
 import { startEngine } from './engine-process.ts';
 import { evidenceSource } from './evidence-source.ts';
 import { functionHost } from './function-host.ts';
@@ -52,13 +52,13 @@ export interface Worker {
  * @throws {CfnError} `CFN_JAIL_INCOMPLETE` where a layer of the jail is required and missing
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const [jail, platform] = await Promise.all([openJail(), buildPlatformSource()]);
+  const [jail, code] = await Promise.all([openJail(), buildSandboxCode()]);
   if (options.jail === 'required') requireEveryLayer(jail.layers);
   const socketDir = mkdtempSync(join(tmpdir(), 'cfn-')); // mode 0700
   const child = { jail, socketDir, stderr: options.childStderr };
   // Made while keys and evidence are, and before anybody deploys.
   const engines = spareProcess(() => startEngine(child));
-  const sandboxes = spareProcess(async () => prepareSandbox(platform, child));
+  const sandboxes = spareProcess(async () => prepareSandbox(code, child));
   engines.prepare();
   sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());

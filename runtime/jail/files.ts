@@ -11,14 +11,22 @@ export const NODE = '/cfn/bin/node';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Parts of this project that each kind imports, and nothing else of it. `package.json` says that they are ES modules. */
+const ENTRIES: Readonly<Record<Kind, string>> = {
+  sandbox: 'runtime/sandbox/loader.cjs',
+  engine: 'runtime/engine/main.ts',
+  probe: 'runtime/jail/main.ts',
+};
+/**
+ * Parts of this project that each kind imports, and nothing else of it. `package.json` says that they are ES modules. A sandbox gets its
+ * program over its socket.
+ */
 const SOURCES: Readonly<Record<Kind, readonly string[]>> = {
-  sandbox: ['package.json', 'proto', 'runtime/ipc', 'runtime/sandbox'],
+  sandbox: [ENTRIES.sandbox],
   engine: ['package.json', 'proto', 'artifacts', 'runtime/ipc', 'runtime/engine'],
   probe: ['package.json', 'runtime/jail'],
 };
 const PACKAGES: Readonly<Record<Kind, readonly string[]>> = {
-  sandbox: ['zod', 'jose', 'hpke', 'isolated-vm', 'node-gyp-build'],
+  sandbox: ['isolated-vm', 'node-gyp-build'],
   engine: ['zod', 'jose', 'hpke', 'smol-toml', 'onnxruntime-node', 'onnxruntime-common'],
   probe: [],
 };
@@ -35,8 +43,7 @@ export function visibleFiles(kind: Kind): readonly (readonly [outside: string, i
 
 /** The program of a kind, seen from outside or from inside. */
 export function entryFile(kind: Kind, from: 'outside' | 'inside'): string {
-  const path = `runtime/${kind === 'probe' ? 'jail' : kind}/main.ts`;
-  return join(from === 'inside' ? HOME : root, path);
+  return join(from === 'inside' ? HOME : root, ENTRIES[kind]);
 }
 
 /** Libraries of C and C++ that Node and the native modules link to, and the loader. */

@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { serveSandbox } from './serve.ts';
 
 /**
- * The sandbox process: started by the agent as `node --no-node-snapshot main.ts` with an empty environment and a socket as fd 3, over which
+ * The sandbox process: started by the agent with an empty environment and a socket as fd 3, over which its program comes (`loader.cjs`), and then
  * it serves one function version. It ends when the socket closes.
  */
 serveSandbox({

@@ -1,4 +1,4 @@
-import { build as bundle, stop, type Metafile, type Plugin } from 'esbuild';
+import { build as bundle, type Metafile, type Plugin } from 'esbuild';
 import { basename, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { INTRINSICS, PARTS, type PartName } from './platform/parts.ts';
@@ -15,21 +15,17 @@ const partOf = new Map(partNames.map((name) => [entryOf(name), name]));
  * nothing of a function is in it.
  */
 export async function buildPlatformSource(): Promise<string> {
-  try {
-    const exportNames = await readExports();
-    const { metafile } = await bundleOne({ entryPoints: [local('boot.ts')] }, [lazyImports(exportNames)]);
-    const inCore = new Set(ourInputs(metafile));
-    const parts = await Promise.all(partNames.map((name) => bundlePart(name, inCore, exportNames)));
-    refuseShared(parts);
-    const imported = new Set(parts.flatMap((part) => [...part.imported]));
-    const source: PlatformSource = {
-      core: await bundleCore(imported, exportNames),
-      parts: Object.fromEntries(parts.map(({ name, source: code }) => [name, code])) as Record<PartName, string>,
-    };
-    return JSON.stringify(source);
-  } finally {
-    await stop();
-  }
+  const exportNames = await readExports();
+  const { metafile } = await bundleOne({ entryPoints: [local('boot.ts')] }, [lazyImports(exportNames)]);
+  const inCore = new Set(ourInputs(metafile));
+  const parts = await Promise.all(partNames.map((name) => bundlePart(name, inCore, exportNames)));
+  refuseShared(parts);
+  const imported = new Set(parts.flatMap((part) => [...part.imported]));
+  const source: PlatformSource = {
+    core: await bundleCore(imported, exportNames),
+    parts: Object.fromEntries(parts.map(({ name, source: code }) => [name, code])) as Record<PartName, string>,
+  };
+  return JSON.stringify(source);
 }
 
 type ExportNames = Readonly<Record<PartName, readonly string[]>>;

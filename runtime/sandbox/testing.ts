@@ -10,12 +10,12 @@ import { concatBytes, utf8 } from '../../proto/index.ts';
 import { ENVIRONMENT } from '../agent/child-process.ts';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
-import { buildPlatformSource } from './platform-source.ts';
+import { buildSandboxCode, type SandboxCode } from './sandbox-code.ts';
 
 /** The agent's side of a real sandbox process, for tests. */
 
-let built: Promise<string> | undefined;
-const platform = (): Promise<string> => (built ??= buildPlatformSource());
+let built: Promise<SandboxCode> | undefined;
+const code = (): Promise<SandboxCode> => (built ??= buildSandboxCode());
 
 export interface Answer {
   readonly status: number | undefined;
@@ -58,10 +58,11 @@ export interface TestOptions {
 }
 
 export async function startTestSandbox(bundle: string, options: TestOptions = {}): Promise<TestSandbox> {
+  const { program, platform } = await code();
   const began = performance.now();
   const child = spawn(
     process.execPath,
-    ['--no-node-snapshot', fileURLToPath(new URL('./main.ts', import.meta.url)), ...(options.flags ?? [])],
+    ['--no-node-snapshot', fileURLToPath(new URL('./loader.cjs', import.meta.url)), ...(options.flags ?? [])],
     {
       env: ENVIRONMENT.sandbox,
       stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
@@ -92,7 +93,9 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     call.resolve(readAnswer(call.pieces, call.status, message));
   }
   const exited = new Promise<void>((resolve) => child.on('exit', () => resolve()));
-  const channel = openChannel(child.stdio[3] as Socket, onFrame, () => {
+  const socket = child.stdio[3] as Socket;
+  socket.write(program);
+  const channel = openChannel(socket, onFrame, () => {
     const error = new Error('the sandbox process ended');
     first.reject(error);
     for (const call of waiting.values()) call.reject(error);
@@ -104,7 +107,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     models: options.models ?? [],
     poolSize: options.poolSize ?? 2,
   };
-  await channel.send({ op: 'platform' }, utf8(await platform()));
+  await channel.send({ op: 'platform' }, utf8(platform));
   await channel.send({ ...start }, utf8(bundle));
   const message = await first.promise;
   let ids = 0;

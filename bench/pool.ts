@@ -66,7 +66,7 @@ export async function pool(): Promise<Row[]> {
     if (answeredMs === undefined) throw new Error('the function did not answer');
     answerMs.push(answeredMs);
   }
-  makingMs = makingMs.slice(POOL_SIZE); // the first compile the bundle
+  makingMs = makingMs.slice(POOL_SIZE); // the first are slow
   return [
     row(
       'isolate ready from the pool, p50',

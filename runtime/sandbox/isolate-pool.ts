@@ -12,9 +12,10 @@ export interface IsolatePool {
   settle(): void;
 }
 
-export function isolatePool(target: number, make: () => Promise<ReadyIsolate>): IsolatePool {
+/** @param first one that was made already */
+export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, first?: ReadyIsolate): IsolatePool {
   let settled: ReadyIsolate[] = [];
-  let recent: ReadyIsolate[] = [];
+  let recent: ReadyIsolate[] = first === undefined ? [] : [first];
   let filling: Promise<void> | undefined;
 
   async function fill(count: number): Promise<void> {

@@ -13,8 +13,6 @@ export interface IsolateRecipe {
   /** Made of platform and loaded parts; without one their scripts are evaluated in each isolate. */
   readonly snapshot: ivm.ExternalCopy<ArrayBuffer> | undefined;
   readonly bundle: string;
-  /** Compiled form of the bundle; filled by the first isolate. */
-  cachedData?: ivm.ExternalCopy<ArrayBuffer> | undefined;
   readonly options: BootOptions;
   readonly memoryMb: number;
   /** V8 lost control of an isolate; the process must end. */
@@ -34,6 +32,8 @@ export interface ReadyIsolate {
 
 /** Time that a module may take to evaluate, in ms. */
 const EVALUATE_MS = 5_000;
+/** A bundle that takes less time to compile than a hop to another thread and back. It is only parsed here; it runs elsewhere. */
+const COMPILE_HERE_CHARACTERS_MAX = 32 * 1024;
 
 /** @throws {CfnError} `CFN_FUNCTION_INVALID` when the bundle does not compile or evaluate, or has no handler */
 export async function readyIsolate(
@@ -116,15 +116,15 @@ async function evaluateBundle(
   recipe: IsolateRecipe,
   entry: Entry,
 ): Promise<void> {
-  const { cachedData } = recipe;
   // Microtask loops run after V8's own time limit has passed judgement, so there is a second clock.
   const clock = setTimeout(() => isolate.isDisposed || isolate.dispose(), EVALUATE_MS + 500);
   try {
-    const module = await isolate.compileModule(recipe.bundle, {
-      filename: 'function.js',
-      ...(cachedData === undefined ? { produceCachedData: true } : { cachedData }),
-    });
-    recipe.cachedData ??= (module as { cachedData?: ivm.ExternalCopy<ArrayBuffer> }).cachedData;
+    // No code cache: isolated-vm 7.0.1 takes one for a module, and does not use it.
+    const source = { filename: 'function.js' };
+    const module =
+      recipe.bundle.length <= COMPILE_HERE_CHARACTERS_MAX
+        ? isolate.compileModuleSync(recipe.bundle, source)
+        : await isolate.compileModule(recipe.bundle, source);
     module.instantiateSync(context, (specifier) => {
       throw new Error(`the bundle imports '${specifier}'; a bundle has everything inside`);
     });

@@ -7,7 +7,7 @@ import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
 import { SCRUB_RESIDENT_BYTES_MAX, scrubber } from './scrubber.ts';
-import { readyIsolate, type IsolateRecipe } from './isolate.ts';
+import { readyIsolate, type IsolateRecipe, type ReadyIsolate } from './isolate.ts';
 import type { PartName } from './platform/parts.ts';
 import { makeSnapshot, partsNamedIn, readPlatform, type PlatformSource } from './platform-image.ts';
 
@@ -115,9 +115,8 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
       memoryMb: limits.memoryMb,
       onCatastrophe: (isolate) => void endWithProcess(isolate),
     };
-    const pool = isolatePool(message.poolSize, () => readyIsolate(recipe, random));
-    const first = await pool.take(); // proves the bundle, and compiles it for the others
-    first.isolate.dispose();
+    const make = (): Promise<ReadyIsolate> => readyIsolate(recipe, random);
+    const pool = isolatePool(message.poolSize, make, await make()); // the first proves the bundle
     void pool.refill().then(() => pool.settle());
     const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
     return {

@@ -12,6 +12,7 @@ import { parseCertificate } from '../../evidence/x509.ts';
 import { decodeBase64 } from './text.ts';
 import { certificateFile, parsePemFile, type CertificateFile } from './certificates.ts';
 import { joinCollateral } from './join-collateral.ts';
+import { parseProviderReport, type ProviderReport } from './provider-report.ts';
 import { recognise, type Input, type InputKind } from './recognise.ts';
 
 /** Everything that the inputs hold, by what it is. Parsed as far as that takes no key; nothing is verified. */
@@ -39,6 +40,8 @@ export interface Gathered {
   /** Intel's answers one by one; put together when all are there. */
   readonly tcbInfos: string[];
   readonly qeIdentities: string[];
+  /** Members of providers' reports that nobody looks at. */
+  readonly leftAside: string[];
 }
 
 /** Inputs taken at once; a board has 8 GPUs and 4 switches, each with a report, a chain and a few answers. */
@@ -72,6 +75,7 @@ export function gather(inputs: readonly Uint8Array[]): Gathered {
     notes: [],
     tcbInfos: [],
     qeIdentities: [],
+    leftAside: [],
   };
   for (const bytes of inputs) {
     const input = recognise(bytes);
@@ -139,6 +143,8 @@ function add(input: Input, to: Gathered): void {
       return addCapture(parseTinfoilCapture(input.text), to);
     case 'gpu-evidence':
       return addGpuEvidence(input.text, to);
+    case 'provider-report':
+      return addProviderReport(parseProviderReport(input.text), to);
     case 'rim-answer':
       return void to.rims.push(base64Member(input.json, 'rim'));
     case 'certificate-list': {
@@ -171,6 +177,17 @@ function addCapture(capture: TinfoilCapture, to: Gathered): void {
   to.captures.push(capture);
   (capture.platform === 'tdx' ? to.tdxQuotes : to.snpReports).push(capture.report);
   for (const { report, certificates } of capture.gpus) to.devices.push({ report, pem: certificates });
+}
+
+function addProviderReport({ quotes, devices, leftAside }: ProviderReport, to: Gathered): void {
+  for (const bytes of quotes) {
+    const { kind } = recognise(bytes);
+    if (kind === 'tdx-quote') to.tdxQuotes.push(bytes);
+    else if (kind === 'snp-report') to.snpReports.push(bytes);
+    else refuse('parse/unknown-input', `the provider report has a ${kind} where a quote should be`);
+  }
+  for (const { report, certificates } of devices) to.devices.push({ report, pem: certificates });
+  to.leftAside.push(...leftAside);
 }
 
 /** NVIDIA's tools and NRAS requests: a list of reports with their chains. */

@@ -1,3 +1,5 @@
+import { isProviderReport } from './provider-report.ts';
+
 /** Kinds of JSON that carry evidence or endorsements. */
 export type JsonKind =
   | 'evidence-document'
@@ -11,7 +13,8 @@ export type JsonKind =
   | 'worker-capture'
   | 'gpu-evidence'
   | 'rim-answer'
-  | 'certificate-list';
+  | 'certificate-list'
+  | 'provider-report';
 
 /** By the names of members, as the senders of each form chose them; undefined for another form. */
 export function jsonKind(json: unknown): JsonKind | undefined {
@@ -21,7 +24,8 @@ export function jsonKind(json: unknown): JsonKind | undefined {
   }
   if (has(json, 'format') && typeof json['format'] === 'string' && json['format'].startsWith('cfn/evidence/'))
     return 'evidence-document';
-  return FORMS.find(([, ...members]) => has(json, ...members))?.[0];
+  const form = FORMS.find(([, ...members]) => has(json, ...members))?.[0];
+  return form ?? (isProviderReport(json) ? 'provider-report' : undefined);
 }
 
 const FORMS: readonly (readonly [JsonKind, ...string[]])[] = [

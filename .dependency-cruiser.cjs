@@ -68,6 +68,7 @@ module.exports = {
           '^attestation/insecure/',
           '^deploy/(local|simulated-worker|measure-worker)\\.ts$',
           '^(test|bench)/',
+          '^scripts/fuzz/',
         ],
       },
       to: { path: '^attestation/insecure/' },

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 
 /** The sub-door of what is for Node only; `index.ts` stays free of `node:` so that it runs in a browser. */
+export { readBoundedFile } from './bounded-file.ts';
 export { nodeSuite } from './hpke-node.ts';
 export { readPolicyFile } from './policy-file.ts';
 

@@ -1,6 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { parse } from 'smol-toml';
+import { readBoundedFile } from './bounded-file.ts';
+import { fromUtf8 } from './bytes.ts';
 import { CfnError } from './errors.ts';
+
+/** Largest policy, in bytes: a thousand reference values have 100 KiB. */
+const POLICY_BYTES_MAX = 1024 * 1024;
 
 /**
  * The value in a policy file, which is JSON when it begins with `{`, and TOML otherwise.
@@ -9,9 +13,13 @@ import { CfnError } from './errors.ts';
  */
 export async function readPolicyFile(path: string): Promise<unknown> {
   try {
-    const text = await readFile(path, 'utf8');
+    const text = fromUtf8(await readBoundedFile(path, POLICY_BYTES_MAX)).replace(/^\uFEFF/, '');
     return text.trimStart().startsWith('{') ? JSON.parse(text) : parse(text);
   } catch (cause) {
-    throw new CfnError('CFN_POLICY_INVALID', `${path} is not readable as JSON or TOML`, { cause });
+    throw new CfnError(
+      'CFN_POLICY_INVALID',
+      `${path} is not readable as JSON or TOML of at most ${POLICY_BYTES_MAX} bytes`,
+      { cause },
+    );
   }
 }

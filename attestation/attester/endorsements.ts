@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { endorsementsSchema, type Endorsements } from '../../proto/index.ts';
+import { endorsementsSchema, EVIDENCE_BYTES_MAX, fromUtf8, type Endorsements } from '../../proto/index.ts';
+import { readBoundedFile } from '../../proto/node.ts';
 import { refuse } from '../evidence/reasons.ts';
 
 /**
@@ -11,7 +11,7 @@ import { refuse } from '../evidence/reasons.ts';
 export function endorsementsFile(path: string): () => Promise<Endorsements> {
   return async () => {
     try {
-      return endorsementsSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+      return endorsementsSchema.parse(JSON.parse(fromUtf8(await readBoundedFile(path, EVIDENCE_BYTES_MAX))));
     } catch (cause) {
       return refuse('collect/endorsements', `${path} holds no endorsements in the form of evidence's own`, { cause });
     }

@@ -1,8 +1,8 @@
-import { createReadStream } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
-import { CfnError, concatBytes } from '../../proto/index.ts';
+import { CfnError, fromUtf8 } from '../../proto/index.ts';
+import { readBoundedFile } from '../../proto/node.ts';
 
 const hex = z.string().regex(/^(?:[0-9a-fA-F]{2})*$/);
 
@@ -36,6 +36,8 @@ export interface InputFile {
 
 /** Largest file taken as an input, in bytes: an event log has 256 KiB, and everything else is smaller. */
 const INPUT_BYTES_MAX = 16 * 1024 * 1024;
+/** Largest `cases.json`, in bytes; a case has 1 KiB. */
+const CASES_BYTES_MAX = 16 * 1024 * 1024;
 
 /** A case, or what is wrong with it: one that is broken must not hide the others. */
 export type ReadCase = { readonly subject: Case } | { readonly id: string; readonly problem: string };
@@ -45,9 +47,11 @@ export async function readCases(folder: string): Promise<ReadCase[]> {
   const file = join(folder, 'cases.json');
   let json: unknown;
   try {
-    json = JSON.parse(await readFile(file, 'utf8'));
+    json = JSON.parse(fromUtf8(await readBoundedFile(file, CASES_BYTES_MAX)).replace(/^\uFEFF/, ''));
   } catch (cause) {
-    throw new CfnError('CFN_INPUT_INVALID', `${file} is not readable as JSON`, { cause });
+    throw new CfnError('CFN_INPUT_INVALID', `${file} is not readable as JSON of at most ${CASES_BYTES_MAX} bytes`, {
+      cause,
+    });
   }
   if (!Array.isArray(json)) throw new CfnError('CFN_INPUT_INVALID', `${file} is no list of cases`);
   return json.map(readCase);
@@ -69,22 +73,7 @@ export async function readInputs(folder: string, inputs: readonly string[]): Pro
 
 /** @throws {CfnError} `CFN_INPUT_INVALID` */
 export async function readInput(folder: string, path: string): Promise<InputFile> {
-  const file = resolve(folder, path);
-  try {
-    // The size that the file system names is no bound: devices and pipes have none.
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of createReadStream(file, { end: INPUT_BYTES_MAX }) as AsyncIterable<Uint8Array>) {
-      chunks.push(chunk);
-      size += chunk.length;
-    }
-    if (size > INPUT_BYTES_MAX)
-      throw new CfnError('CFN_INPUT_INVALID', `${path} has more than ${INPUT_BYTES_MAX} bytes`);
-    return { path, bytes: concatBytes(...chunks) };
-  } catch (cause) {
-    if (cause instanceof CfnError) throw cause;
-    throw new CfnError('CFN_INPUT_INVALID', `${path} cannot be read`, { cause });
-  }
+  return { path, bytes: await readBoundedFile(resolve(folder, path), INPUT_BYTES_MAX) };
 }
 
 async function expand(folder: string, input: string): Promise<string[]> {

@@ -1,4 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { parseHclReport } from '../../attestation/evidence/azure-hcl.ts';
@@ -15,9 +17,10 @@ import { parseSnpReport } from '../../attestation/evidence/snp.ts';
 import { parseTdxQuote } from '../../attestation/evidence/tdx.ts';
 import { parseTpmEvidence } from '../../attestation/evidence/tpm-evidence-json.ts';
 import { parseCertificate } from '../../attestation/evidence/x509.ts';
-import { appraiseInputs, gather } from '../../attestation/verifier/index.ts';
+import { openSimulatedPlatform, simulatedAttester, simulatedPolicy } from '../../attestation/insecure/index.ts';
+import { appraise, appraiseInputs, gather, type AppraisalPolicy } from '../../attestation/verifier/index.ts';
 import { defaultPolicy } from '../../cli/conformance/policies.ts';
-import { fromUtf8 } from '../../proto/index.ts';
+import { encodeWorkerKeys, fromUtf8, parseEvidence, toBase64url, utf8 } from '../../proto/index.ts';
 import type { Seed, Target } from './target.ts';
 
 const vectors = fileURLToPath(new URL('../../attestation/vectors/', import.meta.url));
@@ -105,8 +108,49 @@ function verifier(family: string): Target {
   };
 }
 
+const NONCE = new Uint8Array(32).fill(9);
+const NOW = new Date('2026-11-01T00:00:00Z');
+
+/** Evidence of a worker, with one GPU, on a platform that is made for it. */
+async function simulatedWorker(): Promise<{ document: Uint8Array; policy: AppraisalPolicy }> {
+  const folder = mkdtempSync(join(tmpdir(), 'cfn-fuzz-'));
+  try {
+    const platform = await openSimulatedPlatform(folder);
+    const mrtd = new Uint8Array(48).fill(7);
+    const keys = encodeWorkerKeys({
+      format: 'cfn/worker-keys/v1',
+      tls: { spki: '00'.repeat(32) },
+      ohttp: { config: toBase64url(new Uint8Array(41)) },
+      receipt: { publicKey: toBase64url(new Uint8Array(32)) },
+      notAfter: '2026-11-02T00:00:00Z',
+    });
+    const evidence = await simulatedAttester(platform, { mrtd }).collect(NONCE, keys);
+    return { document: utf8(JSON.stringify(evidence)), policy: await simulatedPolicy(platform, { mrtd }) };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const worker = await simulatedWorker();
+
+/** An evidence document as gateway and KMS appraise it. What nothing binds, such as endorsements and bytes behind the quote, may differ. */
+function documentVerifier(): Target {
+  return {
+    name: 'verify-document',
+    seeds: [{ name: 'simulated-worker', parts: { document: worker.document } }],
+    run: async ({ document = new Uint8Array() }) => {
+      const { workerId, claims, binding } = await appraise(parseEvidence(document), {
+        nonce: NONCE,
+        policy: worker.policy,
+        now: NOW,
+      });
+      return JSON.stringify({ workerId, claims, binding });
+    },
+  };
+}
+
 /** All targets, or only those whose name holds a text; vectors are read when a target is made. */
 export function targets(part = ''): Target[] {
   const families = ['tdx', 'snp', 'nvidia', 'tpm', 'tokens'].map((family) => () => verifier(family));
-  return [...parsers, ...families].map((make) => make()).filter(({ name }) => name.includes(part));
+  return [...parsers, ...families, documentVerifier].map((make) => make()).filter(({ name }) => name.includes(part));
 }

@@ -1,9 +1,11 @@
 import { equalBytes, toHex } from '../../../proto/index.ts';
+import type { Crl } from '../../evidence/crl.ts';
 import { refuse } from '../../evidence/reasons.ts';
 import type { QeReport, TdReport, TdxQuote } from '../../evidence/tdx.ts';
 import type { Findings } from '../findings.ts';
 import type { TdxClaims } from '../intel/claims.ts';
 import { chooseCollateral } from '../intel/choose-collateral.ts';
+import { checkOwnCrls } from '../intel/own-crls.ts';
 import { checkTd } from '../intel/td-policy.ts';
 import type { TcbClaims } from '../intel/tcb.ts';
 import { readPckChain } from '../intel/quote.ts';
@@ -18,11 +20,16 @@ export interface TdInput {
   readonly policy: TdPolicy;
   /** Documents of Intel's collateral, each for one platform; see `evidence/intel-collateral.ts`. */
   readonly collateral: readonly string[];
+  /** CRLs that came beside it, of anybody. */
+  readonly crls?: readonly Crl[];
   readonly now: Date;
 }
 
 /** Verifies a quote of a trust domain, real or simulated, and compares it with the policy. Whom it is bound to is looked at elsewhere. */
-export async function appraiseTd({ quote, policy, collateral, now }: TdInput, findings: Findings): Promise<TdxClaims> {
+export async function appraiseTd(
+  { quote, policy, collateral, crls = [], now }: TdInput,
+  findings: Findings,
+): Promise<TdxClaims> {
   const claims = await verifyTdx(
     {
       quote,
@@ -32,6 +39,7 @@ export async function appraiseTd({ quote, policy, collateral, now }: TdInput, fi
     },
     findings,
   );
+  if (policy.kind === 'tdx') await checkOwnCrls(quote, crls, findings);
   // Where Intel's identity of the quoting enclave is not looked at, only the known one passes.
   if (policy.kind === 'simulated' || isNotChecked(policy.collateral)) {
     const signer = policy.kind === 'simulated' ? SIMULATED_QE_SIGNER : INTEL_QE_SIGNER;

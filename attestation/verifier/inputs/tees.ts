@@ -74,7 +74,10 @@ export async function appraiseTee(
   }
   const quote = parseTdxQuote(bytes);
   if (tee.kind === 'none') return { reportData: quote.report.reportData, quote };
-  const tdx = await appraiseTd({ quote, policy: tee, collateral: gathered.collateral, now }, findings);
+  const tdx = await appraiseTd(
+    { quote, policy: tee, collateral: gathered.collateral, crls: gathered.crls, now },
+    findings,
+  );
   return { tdx, reportData: quote.report.reportData, quote };
 }
 

@@ -1,12 +1,12 @@
 import { equalBytes } from '../../../proto/index.ts';
 import { findRevoked, type Crl } from '../../evidence/crl.ts';
 import type { OcspResponse } from '../../evidence/ocsp.ts';
-import { refuse } from '../../evidence/reasons.ts';
+import { Refusal, refuse, type Reason } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { requireNotRevoked, verifyCrl } from '../pki/crl.ts';
 import { mapKey } from '../pki/map-key.ts';
-import { findOcspAnswer, verifyOcsp } from '../pki/ocsp.ts';
+import { findOcspAnswer, saysRevoked, verifyOcsp } from '../pki/ocsp.ts';
 import { settled } from './settled.ts';
 
 export interface RevocationOptions {
@@ -83,27 +83,62 @@ async function checkChain(
 }
 
 async function findAnswers(certificate: Certificate, issuer: Certificate, { ocsp, crls }: RevocationOptions) {
-  const answers: (OcspResponse | Crl)[] = crls.filter((crl) => equalBytes(crl.issuer, certificate.issuer));
+  const answers: Answer[] = crls.filter((crl) => equalBytes(crl.issuer, certificate.issuer));
   for (const response of ocsp)
     if ((await findOcspAnswer(response, certificate, issuer)) !== undefined) answers.push(response);
   return answers;
 }
 
-/** Every answer must be good: one that says revoked is not outvoted. */
+type Answer = OcspResponse | Crl;
+
+/**
+ * Every answer must be good, so that one that says revoked is not outvoted. Of OCSP answers, and of CRLs, one that has ended or does not
+ * count yet is passed over where another counts now, unless it says revoked.
+ */
 async function requireGood(
   certificate: Certificate,
   issuer: Certificate,
-  answers: readonly (OcspResponse | Crl)[],
+  answers: readonly Answer[],
+  options: RevocationOptions,
+): Promise<void> {
+  const isOcsp = (answer: Answer): answer is OcspResponse => 'answers' in answer;
+  for (const kind of [answers.filter(isOcsp), answers.filter((answer) => !isOcsp(answer))]) {
+    const outdated: Refusal[] = [];
+    for (const answer of kind) {
+      try {
+        await requireGoodAnswer(certificate, issuer, answer, options);
+      } catch (error) {
+        if (!(error instanceof Refusal) || !OUTDATED.includes(error.reason)) throw error;
+        await requireSilent(certificate, issuer, answer); // its signature holds: dates are looked at after that
+        outdated.push(error);
+      }
+    }
+    const [first] = outdated;
+    if (first !== undefined && outdated.length === kind.length) throw first;
+  }
+}
+
+const OUTDATED: readonly Reason[] = ['revocation/stale', 'revocation/not-yet-valid'];
+
+async function requireGoodAnswer(
+  certificate: Certificate,
+  issuer: Certificate,
+  answer: Answer,
   { now, holdTolerated }: RevocationOptions,
 ): Promise<void> {
-  for (const answer of answers) {
-    if ('answers' in answer) {
-      await verifyOcsp(answer, certificate, issuer, { now, what: 'revocation', holdTolerated });
-    } else {
-      const name = `CRL of ${issuer.subjectCommonName}`;
-      await verifyCrl(answer, issuer, now, name);
-      const onHold = findRevoked(answer, certificate.serial)?.onHold === true;
-      if (!(onHold && holdTolerated)) requireNotRevoked(answer, certificate, name);
-    }
-  }
+  if ('answers' in answer) return verifyOcsp(answer, certificate, issuer, { now, what: 'revocation', holdTolerated });
+  const name = `CRL of ${issuer.subjectCommonName}`;
+  await verifyCrl(answer, issuer, now, name);
+  const onHold = findRevoked(answer, certificate.serial)?.onHold === true;
+  if (!(onHold && holdTolerated)) requireNotRevoked(answer, certificate, name);
+}
+
+/** Revocation is for good, a hold is not. */
+async function requireSilent(certificate: Certificate, issuer: Certificate, answer: Answer): Promise<void> {
+  const isRevoked =
+    'answers' in answer
+      ? saysRevoked(await findOcspAnswer(answer, certificate, issuer))
+      : findRevoked(answer, certificate.serial)?.onHold === false;
+  if (isRevoked)
+    refuse('certificate/revoked', `${certificate.subjectCommonName} was revoked, as an earlier answer says`);
 }

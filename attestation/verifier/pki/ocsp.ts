@@ -159,6 +159,11 @@ function requireGood({ status, certId }: OcspAnswer, name: string, holdTolerated
   if (!holdTolerated) refuse('revocation/hold', `${name}: on hold ${since}`);
 }
 
+/** Whether an answer, whatever its dates, says that the certificate is revoked for good. */
+export function saysRevoked(answer: OcspAnswer | undefined): boolean {
+  return answer?.status.kind === 'revoked' && answer.status.reason !== REASON_HOLD;
+}
+
 async function digest(hash: CertIdHash, bytes: Uint8Array): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.digest(hash, new Uint8Array(bytes)));
 }

@@ -7,6 +7,7 @@ import { refuse } from '../../evidence/reasons.ts';
 import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { requireValidAt } from '../pki/chain.ts';
+import { settled } from '../pki/settled.ts';
 import { requireCrlCurrent, requireNotRevoked } from '../pki/crl.ts';
 import { verifyCrlSignatureOnce, verifyLinksOnce } from './once.ts';
 import { equalBytes } from '../../../proto/index.ts';
@@ -36,6 +37,7 @@ export async function verifyAmdChain(
     return;
   }
   const chain = [leaf.certificate, intermediate, ...(root === undefined ? [] : [root])];
+  const list = root && beginList(root, options);
   const linked = await findings.check('certificate chain', async () => {
     requireRoot(leaf, root);
     requireAmdAlgorithms(chain);
@@ -45,7 +47,7 @@ export async function verifyAmdChain(
     for (const certificate of chain) requireValidAt(certificate, options.now, certificate.subjectCommonName);
   });
   if (!linked || root === undefined) findings.skip('revocation', 'the certificate chain does not hold');
-  else await checkRevocation(leaf, intermediate, root, options, findings);
+  else await checkRevocation(leaf, intermediate, root, list, options, findings);
 }
 
 function requireIntermediate(leaf: AmdLeaf, intermediate: Certificate | undefined): void {
@@ -88,26 +90,44 @@ function requirePss(algorithm: Certificate['signatureAlgorithm'], what: string):
     refuse('parse/unsupported-algorithm', `${what} is not signed with RSA-PSS, SHA-384 and 48 bytes of salt`);
 }
 
+/** A list that was chosen. */
+interface List {
+  readonly crl: Crl;
+  /** Whether the ARK signed it, begun before its turn as nothing has to be waited for. */
+  readonly signed: Promise<void>;
+}
+
+/** The newest of the ARK's lists that counts now, else the newest, else one of somebody else, which is refused. */
+function beginList(root: Certificate, { crls, now }: AmdChainOptions): List | undefined {
+  const ofRoot = crls.filter(({ issuer }) => equalBytes(issuer, root.subject));
+  const crl = newest(ofRoot.filter((list) => isCurrent(list, now))) ?? newest(ofRoot) ?? crls[0];
+  return crl && { crl, signed: settled(verifyCrlSignatureOnce(crl, root, listName(root))) };
+}
+
 async function checkRevocation(
   leaf: AmdLeaf,
   intermediate: Certificate,
   root: Certificate,
-  { crls, revocation, now }: AmdChainOptions,
+  list: List | undefined,
+  { revocation, now }: AmdChainOptions,
   findings: Findings,
 ): Promise<void> {
-  const ofRoot = crls.filter(({ issuer }) => equalBytes(issuer, root.subject));
-  const crl = newest(ofRoot.filter((list) => isCurrent(list, now))) ?? newest(ofRoot) ?? crls[0];
-  if (crl === undefined && revocation !== 'required') return findings.skip('revocation', revocation.notChecked);
-  const what = `CRL of ${root.subjectCommonName}`;
+  if (list === undefined && revocation !== 'required') return findings.skip('revocation', revocation.notChecked);
+  const what = listName(root);
   await findings.check('revocation', async () => {
-    if (crl === undefined) refuse('revocation/missing', `${what} is missing: ${kdsCrlUrl(leaf.kind, leaf.product)}`);
+    if (list === undefined) refuse('revocation/missing', `${what} is missing: ${kdsCrlUrl(leaf.kind, leaf.product)}`);
+    const { crl, signed } = list;
     requirePss(crl.signatureAlgorithm, what);
-    await verifyCrlSignatureOnce(crl, root, what);
+    await signed;
     requireCrlCurrent(crl, now, what);
     // Leaves are not the ARK's, and all have the serial number 0: the list speaks of ASK and ASVK.
     requireNotRevoked(crl, intermediate, what);
     requireNotRevoked(crl, root, what);
   });
+}
+
+function listName({ subjectCommonName }: Certificate): string {
+  return `CRL of ${subjectCommonName}`;
 }
 
 function isCurrent({ thisUpdateMs, nextUpdateMs }: Crl, now: Date): boolean {

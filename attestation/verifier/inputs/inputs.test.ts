@@ -46,7 +46,10 @@ describe('inputs are told by their content', () => {
   test('also as hexadecimal and base64 text', () => {
     const quote = read('tdx/quotes/v4-phala-b0c06f.bin');
     expect(recognise(utf8(`${toHex(quote)}\n`))).toEqual({ kind: 'tdx-quote', bytes: quote });
-    expect(recognise(utf8(`0x${toHex(quote)}`))).toEqual({ kind: 'tdx-quote', bytes: quote });
+    const pairs = toHex(quote).match(/../g) ?? [];
+    const encoded = Buffer.from(quote).toString('base64');
+    for (const text of [`0x${toHex(quote)}`, `0X${toHex(quote)}`, pairs.join(':'), `"${encoded}"`, `b'${encoded}'`])
+      expect(recognise(utf8(text))).toEqual({ kind: 'tdx-quote', bytes: quote });
     const base64 = Buffer.from(quote).toString('base64').replaceAll(/.{76}/g, '$&\n');
     expect(recognise(utf8(base64))).toMatchObject({ kind: 'tdx-quote' });
   });

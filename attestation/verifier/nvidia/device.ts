@@ -6,7 +6,7 @@ import type { Certificate } from '../../evidence/x509.ts';
 import type { Findings } from '../findings.ts';
 import { verifyChain } from '../pki/chain.ts';
 import { verifyEcdsa } from '../pki/signatures.ts';
-import { settled } from './settled.ts';
+import { settled } from '../pki/settled.ts';
 
 export interface NvidiaDeviceEvidence<Report> {
   /** For messages, such as `GPU 0`. */

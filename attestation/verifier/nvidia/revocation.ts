@@ -7,7 +7,7 @@ import type { Findings } from '../findings.ts';
 import { requireNotRevoked, verifyCrl } from '../pki/crl.ts';
 import { mapKey } from '../pki/map-key.ts';
 import { findOcspAnswer, saysRevoked, verifyOcsp } from '../pki/ocsp.ts';
-import { settled } from './settled.ts';
+import { settled } from '../pki/settled.ts';
 
 export interface RevocationOptions {
   readonly ocsp: readonly OcspResponse[];

@@ -6,7 +6,7 @@ import type { Findings } from '../findings.ts';
 import { verifyLinks } from '../pki/chain.ts';
 import { verifyEcdsa } from '../pki/signatures.ts';
 import type { RimCache } from './rim-cache.ts';
-import { settled } from './settled.ts';
+import { settled } from '../pki/settled.ts';
 
 /** A RIM as somebody supplied it; what is found out about it is found out once. */
 export interface SuppliedRim {

@@ -3,6 +3,7 @@ import { refuse } from '../../evidence/reasons.ts';
 import { KEY_USAGE_CERTIFICATE_SIGN, KEY_USAGE_DIGITAL_SIGNATURE, type Certificate } from '../../evidence/x509.ts';
 import { BoundedMap } from '../bounded-map.ts';
 import { mapKey } from './map-key.ts';
+import { settled } from './settled.ts';
 import { verifySignature } from './signatures.ts';
 
 export interface ChainOptions {
@@ -34,6 +35,8 @@ export async function verifyLinks(chain: readonly Certificate[], options: Omit<C
   const last = chain.at(-1);
   if (last === undefined || chain.length < 2)
     refuse('certificate/missing-intermediate', `${what} has ${chain.length} certificates, expected at least 2`);
+  // Signatures take long and wait for nothing: all of them are begun first.
+  const signed = chain.slice(1).map((issuer, depth) => settled(isSignedBy(chain[depth] ?? issuer, issuer)));
   if ((await sha256Hex(last.der)) !== root)
     refuse('certificate/untrusted-root', `${what} ends at a root that is not the pinned one`);
   for (const [depth, certificate] of chain.entries()) {
@@ -41,7 +44,7 @@ export async function verifyLinks(chain: readonly Certificate[], options: Omit<C
     const issuer = chain[depth + 1];
     if (issuer !== undefined) {
       requireIssuerName(certificate, issuer, chain, name);
-      if (!(await isSignedBy(certificate, issuer)))
+      if (!(await signed[depth]))
         refuse('certificate/broken-link', `${name}: the next certificate's key did not sign it`);
     } // the root is pinned byte for byte, its own signature with it
     requireRole(certificate, leafIsCa ? depth + 1 : depth, name);

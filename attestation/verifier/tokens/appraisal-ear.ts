@@ -8,7 +8,7 @@ import { isSimulated, policyDigest, type AppraisalPolicy } from '../policy/polic
 import { makeEar, type EarSigner } from './make-ear.ts';
 
 /** The one submodule of our results: appraisals are of a machine as a whole, CPU, GPUs and what binds them. */
-export const EAR_SUBMODULE = 'machine';
+const EAR_SUBMODULE = 'machine';
 const VERIFIER = { developer: 'cfn', build: '0.1.0' };
 
 /** Who signs results: an Ed25519 key, named by its thumbprint (RFC 7638). */

@@ -10,6 +10,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   start: async () => (await import('./start.ts')).start(),
   trivial: async () => (await import('./trivial.ts')).trivial(),
   runtime: async () => (await import('./runtime.ts')).runtime(),
+  jail: async () => (await import('./jail.ts')).jail(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
 };

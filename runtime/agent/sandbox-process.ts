@@ -1,5 +1,6 @@
 import { linkSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { z } from 'zod';
 import { CfnError, isErrorCode, utf8, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
 import type { SandboxCode } from '../sandbox/sandbox-code.ts';
@@ -57,6 +58,20 @@ export interface SandboxStart {
   readonly bundle: Uint8Array;
 }
 
+const count = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER);
+/**
+ * What a sandbox says of an invocation goes into the receipt, which the gateway reads. Numbers, and nothing else: a sandbox that was
+ * broken into would put the request there.
+ */
+const claimsSchema = z.strictObject({
+  usage: z.strictObject({ cpuMs: count, wallMs: count, engineMs: count, engineCalls: z.int().nonnegative() }),
+  wipe: z.strictObject({
+    isolateDisposed: z.boolean(),
+    sandboxBytesOverwritten: count,
+    engineBytesOverwritten: count,
+  }),
+}) satisfies z.ZodType<Pick<InvocationEnd, 'usage' | 'wipe'>>;
+
 const NOTHING_RAN: InvocationEnd = {
   code: 'CFN_SANDBOX_LOST',
   usage: { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
@@ -82,7 +97,8 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
       case 'response':
         return running.get(message.id)?.onResponse(payload, message.status);
       case 'done': {
-        const { id, code, usage, wipe } = message;
+        const { id, code } = message;
+        const { usage, wipe } = claimsSchema.parse({ usage: message.usage, wipe: message.wipe }); // or the channel closes
         const known: ErrorCode = isErrorCode(code) ? code : 'CFN_INTERNAL';
         running.get(id)?.end(code === undefined ? { usage, wipe } : { code: known, usage, wipe });
         running.delete(id);

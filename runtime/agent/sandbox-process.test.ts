@@ -1,0 +1,58 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { spawn } from 'node:child_process';
+import type { Jail } from '../jail/index.ts';
+import { prepareSandbox } from './sandbox-process.ts';
+
+/** A sandbox that was broken into, as far as the agent sees: whatever it likes on its channel. */
+const SCRIPT = `
+const { Socket } = require('node:net');
+const channel = new Socket({ fd: 3 });
+const send = (message) => {
+  const head = Buffer.from(JSON.stringify(message));
+  const prefix = Buffer.alloc(8);
+  prefix.writeUInt32LE(head.length, 0);
+  channel.write(Buffer.concat([prefix, head]));
+};
+channel.once('data', () => {
+  send({ op: 'ready' });
+  setTimeout(() => send({ op: 'done', id: 'call', ...JSON.parse(process.argv[1]) }), 100);
+});
+`;
+const USAGE = { cpuMs: 1, wallMs: 2, engineMs: 0, engineCalls: 0 };
+const WIPE = { isolateDisposed: true, sandboxBytesOverwritten: 3, engineBytesOverwritten: 0 };
+
+let socketDir: string;
+beforeAll(() => void (socketDir = mkdtempSync(join(tmpdir(), 'cfn-agent-'))));
+afterAll(() => rmSync(socketDir, { recursive: true, force: true }));
+
+async function invoke(done: object) {
+  const jail: Jail = {
+    layers: [],
+    start: (_kind, { stdio }) => spawn(process.execPath, ['-e', SCRIPT, JSON.stringify(done)], { stdio }),
+  };
+  const prepared = prepareSandbox('', { jail, socketDir, stderr: 'inherit' });
+  const limits = { cpuMs: 1_000, wallMs: 1_000, memoryMb: 64 };
+  const sandbox = await prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
+  try {
+    return await sandbox.invoke('call', new Uint8Array(1), 1_000, () => undefined);
+  } finally {
+    sandbox.kill();
+    await sandbox.ended;
+  }
+}
+
+test('what a sandbox says of an invocation is taken', async () => {
+  expect(await invoke({ usage: USAGE, wipe: WIPE })).toEqual({ usage: USAGE, wipe: WIPE });
+});
+
+test.each([
+  ['text for a number', { usage: { ...USAGE, cpuMs: 'the request' }, wipe: WIPE }],
+  ['a field of its own', { usage: USAGE, wipe: { ...WIPE, note: 'the request' } }],
+  ['a negative number', { usage: { ...USAGE, wallMs: -1 }, wipe: WIPE }],
+  ['nothing', {}],
+])('INV-16 a sandbox that puts %s where the receipt is made is ended', async (_what, done) => {
+  expect(await invoke(done)).toMatchObject({ code: 'CFN_SANDBOX_LOST', usage: { cpuMs: 0 } });
+});

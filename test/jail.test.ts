@@ -82,14 +82,14 @@ describe.skipIf(skipped)('INV-16 a worker on a machine with bubblewrap (scripts/
     }
     await system.local.startWorker();
     expect(groups.filter((folder) => existsSync(folder))).toEqual([]);
-  });
+  }, 60_000);
 });
 
 const isRunning = (pid: number): boolean => existsSync(`/proc/${pid}`) && !['Z', 'X'].includes(status(pid, 'State'));
 
 /** Control groups that the worker made and the process is in, as folders. */
 function groupFolders(pid: number, worker: number): string[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/ (\S+) \S+ .*- cgroup2? /g);
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2? /gm);
   const paths = readFileSync(`/proc/${pid}/cgroup`, 'utf8').matchAll(/:([^:\n]*\/cfn-\d+-[^:\n]*)$/gm);
   const names = [...paths].map(([, path = '']) => path).filter((path) => path.includes(`/cfn-${worker}-`));
   return [...mounts]
@@ -130,7 +130,7 @@ describe('a worker on a machine without bubblewrap', () => {
       if (path !== undefined) process.env['PATH'] = path;
       await system.stop();
     }
-  });
+  }, 120_000);
 
   test('`cfn doctor` names the remedy, and ends with 3', async () => {
     const doctor = spawn(

@@ -2,6 +2,9 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from '
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 
+/** Groups of this process so far: names are its own, whoever asks. */
+let made = 0;
+
 /** What one jail may use. */
 export interface Bounds {
   readonly memoryBytes: number;
@@ -64,7 +67,6 @@ export function openCgroups(files: CgroupFiles): Cgroups | undefined {
   for (const { folder } of parents) sweep(folder, files);
 
   const prefix = `cfn-${files.pid}-${startTime(files.proc, files.pid)}-`;
-  let made = 0;
   return {
     version,
     resources: parents.flatMap(({ resources }) => resources),

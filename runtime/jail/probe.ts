@@ -119,7 +119,7 @@ function judge(name: LayerName, seen: Seen | undefined, mistake: (report: ProbeR
     : { name, inForce: false, detail: wrong, remedy: ALLOW_NAMESPACES };
 }
 
-const PROBE_MS_MAX = 10_000;
+const PROBE_MS_MAX = 30_000;
 
 async function runProbe(jail: Jail): Promise<Seen> {
   const child = jail.start('probe', { env: {}, stdio: ['ignore', 'pipe', 'pipe', 'ignore'] });
@@ -147,15 +147,16 @@ async function tryMemory(cgroups: Cgroups | undefined): Promise<Layer> {
 }
 
 /** Shells that each wait for the next: more at once than the bound. */
-const STARTS = 'f() { if [ "$1" -gt 0 ]; then ( f $(($1 - 1)); exit $? ); else echo unbounded; fi; }; f 16';
+const STARTS =
+  'echo joined; f() { if [ "$1" -gt 0 ]; then ( f $(($1 - 1)); exit $? ); else echo unbounded; fi; }; f 16';
 
 async function tryTasks(cgroups: Cgroups | undefined): Promise<Layer> {
   const name = 'task bound';
   if (cgroups?.resources.includes('pids') !== true) return { name, inForce: false, detail: NO_GROUP, remedy: DELEGATE };
   const { output } = await inGroup(cgroups, STARTS);
-  return output.includes('unbounded')
-    ? { name, inForce: false, detail: 'a process could start more than its bound', remedy: DELEGATE }
-    : { name, inForce: true, detail: `cgroup v${cgroups.version}, pids` };
+  return output.trim() === 'joined'
+    ? { name, inForce: true, detail: `cgroup v${cgroups.version}, pids` }
+    : { name, inForce: false, detail: 'a process could start more than its bound', remedy: DELEGATE };
 }
 
 async function inGroup(cgroups: Cgroups, script: string): Promise<Collected> {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { PARTS } from '../../runtime/sandbox/platform/parts.ts';
 import { readBelow, type WptTest } from './suite.ts';
 
 /** Where tests believe to be. */
@@ -9,8 +10,11 @@ const ALIASES: Readonly<Record<string, string>> = {
 };
 const prelude = readFileSync(new URL('./prelude.js', import.meta.url), 'utf8');
 
+/** What a bundle names is there from the start, as plain properties. */
+const names = Object.values(PARTS).flatMap(({ globals }) => globals);
+
 /** A function that runs the script it is sent, as global code. It answers once. */
-export const RUNNER_BUNDLE = `
+export const RUNNER_BUNDLE = `// ${names.join(' ')}
 const { eval: run, JSON: { parse, stringify }, Response, Object: { defineProperty }, Promise: { withResolvers } } = globalThis;
 const P = Promise;
 export default {

@@ -1,26 +1,53 @@
 import { DOMException } from './dom-exception.ts';
-import { Event, EventTarget } from './events.ts';
+import { dispatchTrusted, Event, EventTarget } from './events.ts';
 import { setTimeout } from './timers.ts';
+import { enforceRange, needArguments, sequenceOf } from './web-idl.ts';
 
 let abortSignal!: (signal: AbortSignal, reason: unknown) => void;
 let newSignal!: () => AbortSignal;
+/** Makes `result` abort when `sources` do; signals that themselves follow others are looked through (DOM §3.2). */
+let follow!: (result: AbortSignal, sources: readonly AbortSignal[]) => void;
+let isAbortSignal!: (value: unknown) => value is AbortSignal;
 let minting = false;
 
 export class AbortSignal extends EventTarget {
   #aborted = false;
   #reason: unknown = undefined;
-  #handler: ((event: Event) => void) | null = null;
+  #handler: ((event: Event) => unknown) | null = null;
+  #listening = false;
+  #dependent = false;
+  readonly #sources = new Set<AbortSignal>();
+  readonly #followers = new Set<AbortSignal>();
 
   static {
+    isAbortSignal = (value): value is AbortSignal => typeof value === 'object' && value !== null && #aborted in value;
     newSignal = () => {
       minting = true;
       return new AbortSignal();
     };
     abortSignal = (signal, reason) => {
       if (signal.#aborted) return;
-      signal.#aborted = true;
-      signal.#reason = reason === undefined ? new DOMException('the operation was aborted', 'AbortError') : reason;
-      signal.dispatchEvent(new Event('abort'));
+      const why = reason === undefined ? new DOMException('the operation was aborted', 'AbortError') : reason;
+      const all = [signal, ...[...signal.#followers].filter((follower) => !follower.#aborted)];
+      for (const each of all) {
+        each.#aborted = true;
+        each.#reason = why;
+      }
+      for (const each of all) dispatchTrusted(each, new Event('abort'));
+    };
+    follow = (result, sources) => {
+      const aborted = sources.find((source) => source.#aborted);
+      if (aborted !== undefined) {
+        result.#aborted = true;
+        result.#reason = aborted.#reason;
+        return;
+      }
+      result.#dependent = true;
+      for (const source of sources)
+        for (const origin of source.#dependent ? source.#sources : [source]) {
+          result.#sources.add(origin);
+          origin.#followers.add(result);
+        }
     };
   }
   constructor() {
@@ -37,36 +64,33 @@ export class AbortSignal extends EventTarget {
   throwIfAborted(): void {
     if (this.#aborted) throw this.#reason;
   }
-  get onabort(): ((event: Event) => void) | null {
+  get onabort(): ((event: Event) => unknown) | null {
     return this.#handler;
   }
-  set onabort(handler: ((event: Event) => void) | null) {
-    if (this.#handler !== null) this.removeEventListener('abort', this.#handler);
+  set onabort(handler: ((event: Event) => unknown) | null) {
     this.#handler = typeof handler === 'function' ? handler : null;
-    if (this.#handler !== null) this.addEventListener('abort', this.#handler);
+    if (this.#listening) return;
+    this.#listening = true; // keeps its place among the listeners, whatever comes after
+    this.addEventListener('abort', (event: Event) => this.#handler?.call(this, event));
   }
-  get [Symbol.toStringTag](): string {
-    return 'AbortSignal';
-  }
-  static abort(reason?: unknown): AbortSignal {
+  static abort(...given: readonly unknown[]): AbortSignal {
     const signal = newSignal();
-    abortSignal(signal, reason);
+    abortSignal(signal, given[0]);
     return signal;
   }
-  static timeout(ms: number): AbortSignal {
+  static timeout(ms: unknown): AbortSignal {
+    needArguments(arguments.length, 1, 'timeout');
+    const delay = enforceRange(ms, Number.MAX_SAFE_INTEGER, 'the time');
     const signal = newSignal();
-    setTimeout(() => abortSignal(signal, new DOMException('the operation timed out', 'TimeoutError')), ms);
+    setTimeout(() => abortSignal(signal, new DOMException('the operation timed out', 'TimeoutError')), delay);
     return signal;
   }
-  static any(signals: Iterable<AbortSignal>): AbortSignal {
+  static any(signals: unknown): AbortSignal {
+    needArguments(arguments.length, 1, 'any');
+    const sources = sequenceOf(signals, 'the signals');
+    if (!sources.every(isAbortSignal)) throw new TypeError('one of the signals is not an AbortSignal');
     const result = newSignal();
-    for (const signal of signals) {
-      if (signal.aborted) {
-        abortSignal(result, signal.reason);
-        break;
-      }
-      signal.addEventListener('abort', () => abortSignal(result, signal.reason), { once: true });
-    }
+    follow(result, sources);
     return result;
   }
 }
@@ -76,10 +100,7 @@ export class AbortController {
   get signal(): AbortSignal {
     return this.#signal;
   }
-  abort(reason?: unknown): void {
-    abortSignal(this.#signal, reason);
-  }
-  get [Symbol.toStringTag](): string {
-    return 'AbortController';
+  abort(...given: readonly unknown[]): void {
+    abortSignal(this.#signal, given[0]);
   }
 }

@@ -1,12 +1,15 @@
 import { domString } from './dom-string.ts';
 import { concatBytes } from '../../../proto/bytes.ts';
 import { Blob, bytesOfBlob } from './blob.ts';
+import { encodeFormData, isFormData, parseFormData, type FormData } from './form-data.ts';
 import { isLoaded } from './lazy.ts';
+import { extractMimeType, formatMimeType } from './mime-type.ts';
 import { ReadableStream } from './streams.ts';
+import { structuredClone } from './structured-clone.ts';
 import { URLSearchParams } from './url.ts';
 import { bytesOf, decodeUtf8, encodeUtf8 } from './utf8.ts';
 
-export type BodyInit = string | ArrayBuffer | ArrayBufferView | Blob | URLSearchParams | ReadableStream;
+export type BodyInit = string | ArrayBuffer | ArrayBufferView | Blob | URLSearchParams | FormData | ReadableStream;
 interface Extracted {
   readonly bytes: Uint8Array | null;
   readonly stream: ReadableStream | null;
@@ -15,24 +18,31 @@ interface Extracted {
 }
 
 /** Fetch Standard §5.2, "extract a body". Bytes are copied: the caller may change its own afterwards. */
-export function extractBody(init: unknown): Extracted {
+export function extractBody(init: unknown, keepalive = false): Extracted {
   const of = (bytes: Uint8Array, type: string | null = null): Extracted => ({ bytes, stream: null, type });
   if (init === null || init === undefined) return { bytes: null, stream: null, type: null };
   if (isLoaded('streams') && init instanceof ReadableStream) {
-    if (init.locked) throw new TypeError('the stream of a body is locked');
+    if (keepalive) throw new TypeError('a request with keepalive has no stream as its body');
+    if (init.locked || isDisturbed(init)) throw new TypeError('the stream of a body is locked, or was read before');
     return { bytes: null, stream: init, type: null };
   }
   if (init instanceof ArrayBuffer || ArrayBuffer.isView(init)) return of(bytesOf(init).slice());
   if (isLoaded('blob') && init instanceof Blob) return of(bytesOfBlob(init), init.type === '' ? null : init.type);
   if (isLoaded('url') && init instanceof URLSearchParams)
     return of(encodeUtf8(domString(init)), 'application/x-www-form-urlencoded;charset=UTF-8');
+  if (isLoaded('form-data') && isFormData(init)) {
+    const { bytes, type } = encodeFormData(init);
+    return of(bytes, type);
+  }
   return of(encodeUtf8(domString(init)), 'text/plain;charset=UTF-8');
 }
+const isDisturbed = (stream: ReadableStream): boolean => Reflect.get(stream, '_disturbed') === true;
 
 let takeBody!: (owner: Body) => { bytes: Uint8Array } | { stream: ReadableStream } | undefined;
 let teeBody!: (owner: Body) => Extracted;
+let holdsBody!: (owner: Body) => boolean;
 /** `takeBody` uses the body up and gives its content without a copy. */
-export { takeBody, teeBody };
+export { takeBody, teeBody, holdsBody };
 
 /** What Request and Response have in common. Bytes stay bytes until somebody asks for the stream. */
 export class Body {
@@ -41,6 +51,7 @@ export class Body {
   #used = false;
 
   static {
+    holdsBody = (owner) => owner.#bytes !== null || owner.#stream !== null;
     takeBody = (owner) => {
       if (owner.bodyUsed || owner.#stream?.locked) throw new TypeError('the body was used before');
       if (owner.#bytes === null && owner.#stream === null) return undefined;
@@ -52,7 +63,7 @@ export class Body {
       if (owner.#stream === null) return { bytes: owner.#bytes, stream: null, type: null };
       const [mine, other] = owner.#stream.tee();
       owner.#stream = mine;
-      return { bytes: null, stream: other, type: null };
+      return { bytes: null, stream: cloning(other), type: null };
     };
   }
   constructor(content: Extracted) {
@@ -74,11 +85,12 @@ export class Body {
           controller.byobRequest?.respond(0);
         },
       });
+      if (this.#used) this.#stream.getReader(); // somebody is reading it, or has
     }
     return this.#stream;
   }
   get bodyUsed(): boolean {
-    return this.#used || (this.#stream !== null && Reflect.get(this.#stream, '_disturbed') === true);
+    return this.#used || (this.#stream !== null && isDisturbed(this.#stream));
   }
   async #read(): Promise<Uint8Array<ArrayBufferLike>> {
     const content = takeBody(this);
@@ -101,11 +113,32 @@ export class Body {
     return JSON.parse(decodeUtf8(await this.#read()));
   }
   async blob(): Promise<Blob> {
-    const type =
-      (this as unknown as { headers: { get(name: string): string | null } }).headers.get('content-type') ?? '';
-    return new Blob([await this.#read()], { type });
+    const type = extractMimeType(contentTypeOf(this));
+    return new Blob([await this.#read()], { type: type === undefined ? '' : formatMimeType(type) });
+  }
+  async formData(): Promise<FormData> {
+    return parseFormData(await this.#read(), contentTypeOf(this));
   }
 }
+
+/** Chunks of the second branch of a tee are clones (Streams Standard, "ReadableStreamTee" with cloneForBranch2). */
+function cloning(stream: ReadableStream): ReadableStream {
+  const reader = stream.getReader();
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(structuredClone(value));
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+const contentTypeOf = (body: Body): string | null =>
+  (body as unknown as { headers: { get(name: string): string | null } }).headers.get('content-type');
 
 /** Reads a stream of bytes to its end. */
 export async function readStream(stream: ReadableStream, onBytes: (bytes: Uint8Array) => void): Promise<void> {

@@ -2,7 +2,8 @@ import { decodeRequest } from '../../../proto/bhttp.ts';
 import { DOMException } from './dom-exception.ts';
 import { connectHost, host, takePending, type HostEvent, type HostLine } from './host.ts';
 import { hostError, outcomeOf } from './host-error.ts';
-import { installGlobals, makePerformance, removeBlocking } from './install.ts';
+import { startClock } from './clock.ts';
+import { installGlobals, removeBlocking } from './install.ts';
 import { dropOffers, loadPart, offerPart } from './lazy.ts';
 import { makeModel, type ModelShapes } from './model.ts';
 import { requestFrom } from './request.ts';
@@ -82,12 +83,7 @@ function onEvent(event: Event): unknown {
 function boot(line: HostLine, options: BootOptions): (...event: Event) => unknown {
   connectHost(line);
   removeBlocking();
-  Object.defineProperty(globalThis, 'performance', {
-    value: makePerformance(),
-    writable: true,
-    configurable: true,
-    enumerable: false,
-  });
+  startClock();
   env = { ...options.vars };
   options.models.forEach((model, index) => (env[model.binding] = makeModel(model, index)));
   return (...event) => onEvent(event);

@@ -1,11 +1,13 @@
-import { DOMException, QuotaExceededError } from './dom-exception.ts';
+import { DOMException } from './dom-exception.ts';
 import { host } from './host.ts';
+import { QuotaExceededError } from './quota-exceeded-error.ts';
 import { subtle, type SubtleCrypto } from './subtle-crypto.ts';
 import { bytesOf } from './utf8.ts';
 import { needArguments } from './web-idl.ts';
 
 const RANDOM_BYTES_MAX = 65_536; // Web Cryptography API §10.1.1
 const INTEGERS = /^(Big)?(Int|Uint)(8|16|32|64)(Clamped)?Array$/;
+// oxlint-disable-next-line typescript/unbound-method -- it is applied
 const { get: kindOf } = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype),
   Symbol.toStringTag,

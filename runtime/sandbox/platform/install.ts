@@ -1,5 +1,5 @@
 import { atob, btoa } from './base64.ts';
-import { DOMException, QuotaExceededError } from './dom-exception.ts';
+import { DOMException } from './dom-exception.ts';
 import { Headers } from './headers.ts';
 import { installLazyGlobals } from './lazy.ts';
 import { Request } from './request.ts';
@@ -7,39 +7,7 @@ import { Response } from './response.ts';
 import { Tensor } from './tensor.ts';
 import { clearInterval, clearTimeout, queueMicrotask, setInterval, setTimeout } from './timers.ts';
 import { TextDecoder, TextEncoder } from './utf8.ts';
-import { asInterface } from './web-idl.ts';
-
-/** Output of functions goes nowhere: it could hold request data. */
-const console = Object.fromEntries(
-  [
-    'assert',
-    'clear',
-    'count',
-    'countReset',
-    'debug',
-    'dir',
-    'dirxml',
-    'error',
-    'group',
-    'groupCollapsed',
-    'groupEnd',
-    'info',
-    'log',
-    'table',
-    'time',
-    'timeEnd',
-    'timeLog',
-    'trace',
-    'warn',
-  ].map((name) => [name, () => undefined]),
-);
-
-/** Whole milliseconds: a finer clock helps to measure other tenants. Never goes back. */
-export function makePerformance(): { readonly timeOrigin: number; now(): number } {
-  const timeOrigin = Date.now();
-  let latest = 0;
-  return { timeOrigin, now: () => (latest = Math.max(latest, Date.now() - timeOrigin)) };
-}
+import { asInterface } from './interface.ts';
 
 async function fetch(): Promise<never> {
   throw new TypeError('network access is not allowed');
@@ -51,12 +19,10 @@ export function installGlobals(): void {
     btoa,
     clearInterval,
     clearTimeout,
-    console,
     DOMException,
     fetch,
     Headers,
     queueMicrotask,
-    QuotaExceededError,
     Request,
     Response,
     self: globalThis,

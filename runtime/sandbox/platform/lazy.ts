@@ -1,7 +1,7 @@
 import { host } from './host.ts';
 import { INTRINSICS, PARTS, type PartName } from './parts.ts';
 import { withStandIns } from './stand-ins.ts';
-import { asInterface } from './web-idl.ts';
+import { asInterface } from './interface.ts';
 
 type Exports = Readonly<Record<string, unknown>>;
 /** A part as the build writes it: CommonJS, in a function. */

@@ -1,17 +1,33 @@
 import { domString } from './dom-string.ts';
 import type { DecodedRequest } from '../../../proto/bhttp.ts';
-import { AbortController, type AbortSignal } from './abort.ts';
-import { Body, extractBody, takeBody, teeBody, type BodyInit } from './body.ts';
-import { Headers, headersOf, type HeadersInit } from './headers.ts';
+import { AbortController, AbortSignal } from './abort.ts';
+import { baseUrl } from './base-url.ts';
+import { Body, extractBody, holdsBody, takeBody, teeBody, type BodyInit } from './body.ts';
+import { guardHeaders, Headers, headersOf, type HeadersInit } from './headers.ts';
+import { isLoaded } from './lazy.ts';
+import { settingsOf, type RequestSettings } from './request-settings.ts';
 import { URL } from './url.ts';
+import { dictionaryOf, needArguments } from './web-idl.ts';
 
 export interface RequestInit {
   method?: string;
   headers?: HeadersInit;
   body?: BodyInit | null;
   signal?: AbortSignal | null;
-  redirect?: string;
+  duplex?: string;
 }
+
+const DEFAULTS: RequestSettings = {
+  cache: 'default',
+  credentials: 'same-origin',
+  integrity: '',
+  keepalive: false,
+  mode: 'cors',
+  redirect: 'follow',
+  referrer: 'about:client',
+  referrerPolicy: '',
+};
+const SETTINGS = [...Object.keys(DEFAULTS), 'duplex', 'priority', 'window'] as (keyof RequestInit)[];
 
 const STANDARD = new Set(['DELETE', 'GET', 'HEAD', 'OPTIONS', 'POST', 'PUT']);
 function methodOf(method: unknown): string {
@@ -46,8 +62,10 @@ export class Request extends Body {
   #headers: Headers;
   #url: string | undefined;
   readonly #rawUrl: string;
-  readonly #redirect: string;
+  #settings: RequestSettings = DEFAULTS;
   #signal: AbortSignal | undefined;
+  /** What `signal` follows, once somebody asks for it. */
+  #follows: AbortSignal | undefined;
 
   static {
     requestFrom = (decoded) => {
@@ -62,30 +80,46 @@ export class Request extends Body {
       return request;
     };
   }
-  constructor(input: unknown, init: RequestInit = {}, ...incoming: unknown[]) {
+  constructor(input: unknown, init: unknown = {}, ...incoming: unknown[]) {
     if (input === INCOMING) {
       super(incoming[1] as ReturnType<typeof extractBody>);
       this.#rawUrl = incoming[0] as string;
       this.#method = 'GET';
       this.#headers = new Headers();
-      this.#redirect = 'follow';
       return;
     }
+    needArguments(arguments.length, 1, 'Request');
     const base = input instanceof Request ? input : undefined;
-    const url = base === undefined ? new URL(domString(input)) : undefined; // no base: there is no location
+    const url = base === undefined ? new URL(domString(input), baseUrl()) : undefined;
     if (url !== undefined && (url.username !== '' || url.password !== ''))
       throw new TypeError('the URL has credentials');
-    const method = methodOf(init.method ?? base?.method ?? 'GET');
-    const given = init.body !== undefined && init.body !== null;
-    if (given && (method === 'GET' || method === 'HEAD')) throw new TypeError(`a ${method} request has no body`);
-    const content = given || base === undefined ? extractBody(init.body) : inherited(base);
+    const given = dictionaryOf(init) as RequestInit;
+    const inheritedSettings = base === undefined ? DEFAULTS : base.#settings;
+    const settings = SETTINGS.some((name) => given[name] !== undefined)
+      ? settingsOf(given, inheritedSettings)
+      : inheritedSettings;
+    const method = methodOf(given.method ?? base?.method ?? 'GET');
+    const isNoCors = settings.mode === 'no-cors';
+    if (isNoCors && !['GET', 'HEAD', 'POST'].includes(method))
+      throw new TypeError(`the method ${method} is not allowed with the mode 'no-cors'`);
+    const signals = given.signal === undefined ? base?.signal : given.signal;
+    if (signals !== undefined && signals !== null && !(isLoaded('abort') && signals instanceof AbortSignal))
+      throw new TypeError('the signal is not an AbortSignal');
+    const hasBody = given.body !== undefined && given.body !== null;
+    if ((hasBody || (base !== undefined && holdsBody(base))) && (method === 'GET' || method === 'HEAD'))
+      throw new TypeError(`a ${method} request has no body`);
+    const content = hasBody || base === undefined ? extractBody(given.body, settings.keepalive) : inherited(base);
+    if (hasBody && content.stream !== null && given.duplex === undefined)
+      throw new TypeError("a request with a stream as its body needs duplex: 'half'");
     super(content);
     this.#method = method;
     this.#rawUrl = base === undefined ? (url?.href ?? '') : base.url;
-    this.#headers = new Headers(init.headers ?? base?.headers);
-    if (content.type !== null && !this.#headers.has('content-type')) this.#headers.set('content-type', content.type);
-    this.#redirect = init.redirect ?? base?.redirect ?? 'follow';
-    this.#signal = init.signal ?? base?.signal;
+    this.#headers = new Headers(given.headers ?? base?.headers);
+    if (isNoCors) guardHeaders(this.#headers, 'request-no-cors');
+    if (hasBody && content.type !== null && !this.#headers.has('content-type'))
+      this.#headers.append('content-type', content.type);
+    this.#settings = settings;
+    this.#follows = signals ?? undefined;
   }
   get method(): string {
     return this.#method;
@@ -96,21 +130,50 @@ export class Request extends Body {
   get headers(): Headers {
     return this.#headers;
   }
+  get destination(): string {
+    void this.#method;
+    return '';
+  }
+  get referrer(): string {
+    return this.#settings.referrer;
+  }
+  get referrerPolicy(): string {
+    return this.#settings.referrerPolicy;
+  }
+  get mode(): string {
+    return this.#settings.mode;
+  }
+  get credentials(): string {
+    return this.#settings.credentials;
+  }
+  get cache(): string {
+    return this.#settings.cache;
+  }
   get redirect(): string {
-    return this.#redirect;
+    return this.#settings.redirect;
+  }
+  get integrity(): string {
+    return this.#settings.integrity;
+  }
+  get keepalive(): boolean {
+    return this.#settings.keepalive;
+  }
+  get duplex(): string {
+    void this.#method;
+    return 'half';
   }
   get signal(): AbortSignal {
-    return (this.#signal ??= new AbortController().signal);
+    return (this.#signal ??=
+      this.#follows === undefined ? new AbortController().signal : AbortSignal.any([this.#follows]));
   }
   clone(): Request {
     const copy = new Request(INCOMING, {}, this.#rawUrl, teeBody(this));
     copy.#method = this.#method;
     copy.#headers = new Headers(this.#headers);
-    copy.#signal = this.#signal;
+    if (this.mode === 'no-cors') guardHeaders(copy.#headers, 'request-no-cors');
+    copy.#settings = this.#settings;
+    copy.#follows = this.#signal ?? this.#follows; // none of them: nothing can abort it
     return copy;
-  }
-  get [Symbol.toStringTag](): string {
-    return 'Request';
   }
 }
 

@@ -1,7 +1,9 @@
 import { domString } from './dom-string.ts';
 import { Body, extractBody, teeBody, type BodyInit } from './body.ts';
-import { Headers, type HeadersInit } from './headers.ts';
+import { baseUrl } from './base-url.ts';
+import { guardHeaders, Headers, type HeadersInit } from './headers.ts';
 import { URL } from './url.ts';
+import { dictionaryOf, needArguments } from './web-idl.ts';
 
 export interface ResponseInit {
   status?: number;
@@ -16,7 +18,7 @@ export { isResponse };
 
 /** Fetch Standard §5.4. */
 export class Response extends Body {
-  readonly #status: number;
+  #status: number;
   readonly #statusText: string;
   readonly #headers: Headers;
 
@@ -24,15 +26,20 @@ export class Response extends Body {
     isResponse = (value): value is Response => typeof value === 'object' && value !== null && #status in value;
   }
   constructor(body: BodyInit | null = null, init: ResponseInit = {}) {
-    const status = init?.status === undefined ? 200 : Math.trunc(Number(init.status));
+    const given = dictionaryOf(init) as ResponseInit;
+    const status = given.status === undefined ? 200 : Math.trunc(Number(given.status));
     if (!(status >= 200 && status <= 599)) throw new RangeError('the status of a response is from 200 to 599');
+    const statusText = domString(given.statusText ?? '');
+    if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(statusText))
+      throw new TypeError('the status text has a character that is not allowed');
+    const headers = new Headers(given.headers);
     if (body !== null && NULL_BODY.has(status)) throw new TypeError(`a response with status ${status} has no body`);
     const content = extractBody(body);
     super(content);
     this.#status = status;
-    this.#statusText = domString(init?.statusText ?? '');
-    this.#headers = new Headers(init?.headers);
-    if (content.type !== null && !this.#headers.has('content-type')) this.#headers.set('content-type', content.type);
+    this.#statusText = statusText;
+    this.#headers = headers;
+    if (content.type !== null && !headers.has('content-type')) headers.set('content-type', content.type);
   }
   get status(): number {
     return this.#status;
@@ -47,32 +54,45 @@ export class Response extends Body {
     return this.#headers;
   }
   get type(): string {
-    return 'default';
+    return this.#status === 0 ? 'error' : 'default';
   }
   get url(): string {
+    void this.#status;
     return '';
   }
   get redirected(): boolean {
+    void this.#status;
     return false;
   }
   clone(): Response {
     const { bytes, stream } = teeBody(this);
     const init = { status: this.#status, statusText: this.#statusText, headers: this.#headers };
-    return new Response((stream ?? bytes) as BodyInit | null, init);
+    const copy = new Response((stream ?? bytes) as BodyInit | null, this.#status === 0 ? {} : init);
+    copy.#status = this.#status;
+    return copy;
+  }
+  static error(): Response {
+    const response = new Response();
+    response.#status = 0;
+    guardHeaders(response.#headers, 'immutable');
+    return response;
   }
   static json(data: unknown, init: ResponseInit = {}): Response {
+    needArguments(arguments.length, 1, 'json');
     const text = JSON.stringify(data);
     if (text === undefined) throw new TypeError('the value has no JSON form');
-    const headers = new Headers(init?.headers);
+    const given = dictionaryOf(init) as ResponseInit;
+    const headers = new Headers(given.headers);
     if (!headers.has('content-type')) headers.set('content-type', 'application/json');
-    return new Response(text, { ...init, headers });
+    return new Response(text, { ...given, headers });
   }
-  static redirect(url: unknown, status = 302): Response {
-    const location = new URL(domString(url)).href;
-    if (!REDIRECT.has(status)) throw new RangeError(`${status} is not the status of a redirect`);
-    return new Response(null, { status, headers: { location } });
-  }
-  get [Symbol.toStringTag](): string {
-    return 'Response';
+  static redirect(url: unknown, status: unknown = 302): Response {
+    needArguments(arguments.length, 1, 'redirect');
+    const location = new URL(domString(url), baseUrl()).href;
+    const code = Math.trunc(Number(status));
+    if (!REDIRECT.has(code)) throw new RangeError(`${code} is not the status of a redirect`);
+    const response = new Response(null, { status: code, headers: { location } });
+    guardHeaders(response.#headers, 'immutable');
+    return response;
   }
 }

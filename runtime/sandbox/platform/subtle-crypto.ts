@@ -32,6 +32,9 @@ const refuse = (name: string, message: string): never => {
 
 export { CryptoKey } from './crypto-key.ts';
 
+/** A member that was converted to a string when the algorithm was normalized. */
+const text = (member: unknown): string => (typeof member === 'string' ? member : '');
+
 /** Marks the constructor call of our own; nobody outside has it. */
 const OURS = Object.freeze({});
 
@@ -204,10 +207,10 @@ async function generate(
   if (name.startsWith('AES-') && !AES_BITS.includes(Number(algorithm['length'])))
     refuse('OperationError', 'AES keys have 128, 192 or 256 bits');
   const hash = typeof algorithm['hash'] === 'string' ? { hash: { name: algorithm['hash'] } } : {};
-  const length = name === 'HMAC' ? { length: algorithm['length'] ?? blockBits(String(algorithm['hash'])) } : {};
+  const length = name === 'HMAC' ? { length: algorithm['length'] ?? blockBits(text(algorithm['hash'])) } : {};
   if (length.length === 0) refuse('OperationError', 'an HMAC key has at least one bit');
   const curve = algorithm['namedCurve'];
-  if (curve !== undefined && !['P-256', 'P-384', 'P-521'].includes(String(curve)))
+  if (curve !== undefined && !['P-256', 'P-384', 'P-521'].includes(text(curve)))
     refuse('NotSupportedError', 'the curve is not supported');
   if ('publicExponent' in algorithm && !isUsualExponent(algorithm['publicExponent'] as ArrayBuffer))
     refuse('OperationError', 'the public exponent is neither 3 nor 65537');
@@ -251,8 +254,8 @@ function algorithmOf({ name, hash, namedCurve, length }: Algorithm, info: KeyInf
     name,
     ...rsa,
     ...(isSized ? { length: typeof length === 'number' ? length : info.length } : {}),
-    ...(hash === undefined ? {} : { hash: { name: String(hash) } }),
-    ...(namedCurve === undefined ? {} : { namedCurve: String(namedCurve) }),
+    ...(hash === undefined ? {} : { hash: { name: text(hash) } }),
+    ...(namedCurve === undefined ? {} : { namedCurve: text(namedCurve) }),
   };
 }
 
@@ -274,12 +277,12 @@ async function importKey(
     !isSecret && (format === 'spki' || format === 'raw' || (format === 'jwk' && (data as Jwk)['d'] === undefined));
   checkUsages(usages, usagesFor(name, isPublic ? 'public' : 'private'));
   const curve = algorithm['namedCurve'];
-  if (curve !== undefined && !['P-256', 'P-384', 'P-521'].includes(String(curve)))
+  if (curve !== undefined && !['P-256', 'P-384', 'P-521'].includes(text(curve)))
     refuse('NotSupportedError', 'the curve is not supported');
   const described: KeyAlgorithm = {
     name,
-    ...(algorithm['hash'] === undefined ? {} : { hash: { name: String(algorithm['hash']) } }),
-    ...(curve === undefined ? {} : { namedCurve: String(curve) }),
+    ...(algorithm['hash'] === undefined ? {} : { hash: { name: text(algorithm['hash']) } }),
+    ...(curve === undefined ? {} : { namedCurve: text(curve) }),
   };
   const material: KeyMaterial =
     format === 'jwk'
@@ -357,7 +360,7 @@ function keyLength({ name, length, hash }: Algorithm): number | null {
   if (name === 'HKDF' || name === 'PBKDF2') return null;
   if (name === 'HMAC') {
     if (length === 0) throw new TypeError('an HMAC key has at least one bit');
-    return typeof length === 'number' ? length : blockBits(String(hash));
+    return typeof length === 'number' ? length : blockBits(text(hash));
   }
   if (!AES_BITS.includes(Number(length))) refuse('OperationError', 'AES keys have 128, 192 or 256 bits');
   return Number(length);

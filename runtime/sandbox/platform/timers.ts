@@ -1,4 +1,6 @@
+import { reportError } from './events.ts';
 import { host } from './host.ts';
+import { isLoaded } from './lazy.ts';
 
 interface Timer {
   readonly callback: (...args: unknown[]) => unknown;
@@ -59,10 +61,21 @@ export function fireTimer(id: number): void {
   if (timer === undefined) return;
   if (timer.repeats) host().startTimer(id, timer.ms);
   else timers.delete(id);
-  timer.callback(...timer.args);
+  try {
+    Reflect.apply(timer.callback, globalThis, timer.args);
+  } catch (error) {
+    report(error);
+  }
+}
+
+/** Only who listens has the part loaded that reports. */
+function report(error: unknown): void {
+  if (isLoaded('events') || Reflect.has(globalThis, 'onerror')) reportError(error);
 }
 
 export function queueMicrotask(callback: unknown): void {
   if (typeof callback !== 'function') throw new TypeError('queueMicrotask needs a function');
-  void Promise.resolve().then(() => void (callback as () => unknown)());
+  void Promise.resolve()
+    .then(() => void (callback as () => unknown)())
+    .then(undefined, report);
 }

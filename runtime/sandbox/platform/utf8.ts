@@ -1,6 +1,6 @@
 import { domString } from './dom-string.ts';
 import { legacyDecoder, type LegacyDecoder } from './legacy-encodings.ts';
-import { decodeWindows1252, WINDOWS_1252_LABELS } from './windows-1252.ts';
+import { decodeWindows1252, isWindows1252 } from './windows-1252.ts';
 const UTF8_LABELS = new Set([
   'unicode-1-1-utf-8',
   'unicode11utf8',
@@ -97,10 +97,11 @@ export class TextDecoder {
       .replace(/^[\t\n\f\r ]+|[\t\n\f\r ]+$/g, '')
       .toLowerCase();
     if (typeof options !== 'object' && options !== undefined) throw new TypeError('the options are not an object');
-    this.#windows1252 = WINDOWS_1252_LABELS.has(name);
+    const isUtf8 = UTF8_LABELS.has(name);
+    this.#windows1252 = !isUtf8 && isWindows1252(name);
     this.#fatal = Boolean(options?.fatal);
     this.#ignoreBom = Boolean(options?.ignoreBOM);
-    if (!UTF8_LABELS.has(name) && !this.#windows1252) this.#legacy = legacyDecoder(name, this.#fatal, this.#ignoreBom);
+    if (!isUtf8 && !this.#windows1252) this.#legacy = legacyDecoder(name, this.#fatal, this.#ignoreBom);
   }
   get encoding(): string {
     return this.#legacy?.encoding ?? (this.#windows1252 ? 'windows-1252' : 'utf-8');

@@ -121,6 +121,13 @@ export class Body {
   }
 }
 
+/** Makes the members of Body own members of an interface: for Web IDL it is a mixin, which nobody sees. */
+export function mixInBody(Interface: { readonly prototype: object }): void {
+  const { constructor: _, ...members } = Object.getOwnPropertyDescriptors(Body.prototype);
+  Object.defineProperties(Interface.prototype, members);
+  Object.setPrototypeOf(Interface.prototype, Object.prototype);
+}
+
 /** Chunks of the second branch of a tee are clones (Streams Standard, "ReadableStreamTee" with cloneForBranch2). */
 function cloning(stream: ReadableStream): ReadableStream {
   const reader = stream.getReader();

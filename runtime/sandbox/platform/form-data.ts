@@ -5,7 +5,7 @@ import { extractMimeType } from './mime-type.ts';
 import { parseMultipart } from './multipart.ts';
 import { needCallback, pairIterators } from './pair-iterator.ts';
 import { URLSearchParams } from './url.ts';
-import { decodeUtf8, encodeUtf8 } from './utf8.ts';
+import { encodeUtf8, TextDecoder } from './utf8.ts';
 import { needArguments } from './web-idl.ts';
 import { concatBytes } from '../../../proto/bytes.ts';
 
@@ -94,6 +94,8 @@ Object.defineProperty(FormData.prototype, Symbol.iterator, {
   configurable: true,
 });
 
+/** In a form, a byte order mark is text. */
+const decodeWithBom = (bytes: Uint8Array): string => new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
 const usvString = (value: unknown): string => domString(value).toWellFormed();
 
 function entryOf(name: unknown, value: unknown, filename: readonly unknown[]): FormEntry {
@@ -137,13 +139,13 @@ export function parseFormData(bytes: Uint8Array, contentType: string | null): Fo
   const type = extractMimeType(contentType);
   const data = new FormData();
   if (type?.essence === 'application/x-www-form-urlencoded') {
-    for (const [name, value] of new URLSearchParams(decodeUtf8(bytes))) data.append(name, value);
+    for (const [name, value] of new URLSearchParams(decodeWithBom(bytes))) data.append(name, value);
     return data;
   }
   const boundary = type?.parameters.get('boundary');
   if (type?.essence !== 'multipart/form-data' || boundary === undefined) throw new TypeError('the body is not a form');
   for (const { name, filename, type: partType, content } of parseMultipart(bytes, boundary)) {
-    if (filename === undefined) data.append(name, decodeUtf8(content));
+    if (filename === undefined) data.append(name, decodeWithBom(content));
     else data.append(name, new File([content], filename, { type: partType }));
   }
   return data;

@@ -2,7 +2,7 @@ import { domString } from './dom-string.ts';
 import type { DecodedRequest } from '../../../proto/bhttp.ts';
 import { AbortController, AbortSignal } from './abort.ts';
 import { baseUrl } from './base-url.ts';
-import { Body, extractBody, holdsBody, takeBody, teeBody, type BodyInit } from './body.ts';
+import { Body, extractBody, holdsBody, mixInBody, takeBody, teeBody, type BodyInit } from './body.ts';
 import { guardHeaders, Headers, headersOf, type HeadersInit } from './headers.ts';
 import { isLoaded } from './lazy.ts';
 import { settingsOf, type RequestSettings } from './request-settings.ts';
@@ -176,6 +176,8 @@ export class Request extends Body {
     return copy;
   }
 }
+
+mixInBody(Request);
 
 function inherited(base: Request): { bytes: Uint8Array | null; stream: Request['body']; type: null } {
   const content = takeBody(base);

@@ -1,5 +1,5 @@
 import { domString } from './dom-string.ts';
-import { Body, extractBody, teeBody, type BodyInit } from './body.ts';
+import { Body, extractBody, mixInBody, teeBody, type BodyInit } from './body.ts';
 import { baseUrl } from './base-url.ts';
 import { guardHeaders, Headers, type HeadersInit } from './headers.ts';
 import { URL } from './url.ts';
@@ -96,3 +96,4 @@ export class Response extends Body {
     return response;
   }
 }
+mixInBody(Response);

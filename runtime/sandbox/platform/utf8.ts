@@ -200,6 +200,8 @@ const fromUnits = (units: Uint16Array, count: number): string =>
 
 /** A view of the bytes of a buffer or view. */
 export function bytesOf(source: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): Uint8Array {
+  const buffer = ArrayBuffer.isView(source) ? source.buffer : source;
+  if (buffer instanceof ArrayBuffer && buffer.detached) return new Uint8Array(0);
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
   if (
     source instanceof ArrayBuffer ||

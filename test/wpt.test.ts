@@ -121,6 +121,7 @@ test('META lines are read', () => {
   );
   expect(long).toMatchObject({ timeoutMs: 60_000, scripts: ['c.js'], variant: '' });
   expect(long?.leftOut).toBeUndefined();
+  expect(parseTest('fetch/api/request/request-cache-default.any.js', '')[0]?.leftOut).toContain('server');
   expect(parseTest('a.any.js', '')[0]).toMatchObject({ timeoutMs: 10_000, id: 'a.any.js' });
 });
 

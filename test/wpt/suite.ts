@@ -24,6 +24,15 @@ const [TIMEOUT_MS, LONG_TIMEOUT_MS] = [10_000, 60_000];
 /** Globals that a function may pass for: any worker, and a shell. */
 const OURS = new Set(['worker', 'dedicatedworker', 'jsshell']);
 
+/** These do nothing but talk to the server of the Web Platform Tests, by fetch or XMLHttpRequest. */
+const NEEDS_SERVER = [
+  /^encoding\/(replacement|unsupported)-encodings\./,
+  /^fetch\/api\/headers\/header-values/,
+  /^fetch\/api\/request\/request-cache-/,
+  /^fetch\/content-encoding\//,
+  /^FileAPI\/file\/send-file-formdata/,
+];
+
 /**
  * The `.any.js` files below `folder`, which is a checkout of the Web Platform Tests or a folder inside one. With patterns, those whose
  * path contains one of them.
@@ -62,11 +71,15 @@ export function parseTest(path: string, source: string): WptTest[] {
       script.startsWith('/') ? script.slice(1) : posix.join(posix.dirname(path), script),
     ),
     timeoutMs: all('timeout').includes('long') ? LONG_TIMEOUT_MS : TIMEOUT_MS,
-    ...(globals.length > 0 && !globals.some((global) => OURS.has(global))
-      ? { leftOut: `for ${globals.join(', ')} only` }
-      : {}),
+    ...leftOut(path, globals),
   };
   return (variants.length === 0 ? [''] : variants).map((variant) => ({ ...test, variant, id: path + variant }));
+}
+
+function leftOut(path: string, globals: readonly string[]): { leftOut?: string } {
+  if (globals.length > 0 && !globals.some((global) => OURS.has(global)))
+    return { leftOut: `for ${globals.join(', ')} only` };
+  return NEEDS_SERVER.some((pattern) => pattern.test(path)) ? { leftOut: "needs the tests' own server" } : {};
 }
 
 /** A file of the checkout, or null where there is none. `path` is from the root and comes from a test: nothing outside is read. */

@@ -33,7 +33,7 @@ async function invoke(done: object) {
     layers: [],
     start: (_kind, { stdio }) => spawn(process.execPath, ['-e', SCRIPT, JSON.stringify(done)], { stdio }),
   };
-  const prepared = prepareSandbox('', { jail, socketDir, stderr: 'inherit' });
+  const prepared = prepareSandbox({ program: new Uint8Array(0), platform: '' }, { jail, socketDir, stderr: 'inherit' });
   const limits = { cpuMs: 1_000, wallMs: 1_000, memoryMb: 64 };
   const sandbox = await prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
   try {

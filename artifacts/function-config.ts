@@ -15,7 +15,13 @@ export interface FunctionConfig {
   /** `model` is owner/name@version; its digest is resolved at deploy time. */
   readonly models: readonly { readonly binding: string; readonly model: string }[];
   readonly vars: Readonly<Record<string, string>>;
-  readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
+  readonly limits: {
+    readonly cpuMs: number;
+    readonly wallMs: number;
+    readonly memoryMb: number;
+    readonly requestMb?: number;
+    readonly responseMb?: number;
+  };
   readonly egress: { readonly allow: readonly string[] };
   readonly caller: { readonly plaintext: boolean; readonly logs: 'none' | 'author' };
   /** What only `cfn dev` reads: the ONNX files to push for a model, relative to the project folder. The first is the entry. */
@@ -37,7 +43,13 @@ export function parseFunctionConfig(text: string, file = CONFIG_FILE): FunctionC
   return {
     ...rest,
     compatibilityDate,
-    limits: { cpuMs: limits.cpu_ms, wallMs: limits.wall_ms, memoryMb: limits.memory_mb },
+    limits: {
+      cpuMs: limits.cpu_ms,
+      wallMs: limits.wall_ms,
+      memoryMb: limits.memory_mb,
+      ...(limits.request_mb === undefined ? {} : { requestMb: limits.request_mb }),
+      ...(limits.response_mb === undefined ? {} : { responseMb: limits.response_mb }),
+    },
   };
 }
 
@@ -81,6 +93,8 @@ const configSchema = z
         cpu_ms: limits.cpuMs.default(DEFAULT_LIMITS.cpuMs),
         wall_ms: limits.wallMs.default(DEFAULT_LIMITS.wallMs),
         memory_mb: limits.memoryMb.default(DEFAULT_LIMITS.memoryMb),
+        request_mb: limits.requestMb,
+        response_mb: limits.responseMb,
       })
       .prefault({}),
     egress: z.strictObject({ allow: z.array(hostSchema).max(64).default([]) }).prefault({}),
@@ -111,7 +125,7 @@ const configSchema = z
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   '': Object.keys(configSchema.shape),
   models: Object.keys(modelSchema.shape),
-  limits: ['cpu_ms', 'wall_ms', 'memory_mb'],
+  limits: ['cpu_ms', 'wall_ms', 'memory_mb', 'request_mb', 'response_mb'],
   egress: ['allow'],
   caller: ['plaintext', 'logs'],
   dev: ['models'],

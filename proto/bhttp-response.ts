@@ -28,10 +28,10 @@ const MALFORMED = 'CFN_RESPONSE_MALFORMED';
 const INFORMATIONAL_MAX = 8;
 
 /** Decodes one binary HTTP response (RFC 9292), known- or indeterminate-length, as its bytes arrive in pieces of any size. */
-export function createResponseDecoder(): ResponseDecoder {
+export function createResponseDecoder(bodyBytesMax: number = RESPONSE_BYTES_MAX): ResponseDecoder {
   const source = new PushSource();
   const events: ResponseEvent[] = [];
-  const parser = parseResponse(source, (event) => events.push(event));
+  const parser = parseResponse(source, bodyBytesMax, (event) => events.push(event));
   let ended = false;
 
   function run(): ResponseEvent[] {
@@ -56,7 +56,11 @@ export function createResponseDecoder(): ResponseDecoder {
 /** Suspends at each `yield` until more bytes are appended, so that the grammar below reads as it does in the RFC. */
 type Step<T> = Generator<undefined, T, undefined>;
 
-function* parseResponse(source: PushSource, emit: (event: ResponseEvent) => void): Step<void> {
+function* parseResponse(
+  source: PushSource,
+  bodyBytesMax: number,
+  emit: (event: ResponseEvent) => void,
+): Step<void> {
   const framing = yield* source.varint();
   if (framing !== FRAMING.responseKnown && framing !== FRAMING.responseIndeterminate) {
     throw new CfnError(MALFORMED, 'framing indicator is not one of a response');
@@ -71,7 +75,7 @@ function* parseResponse(source: PushSource, emit: (event: ResponseEvent) => void
     if (informational === INFORMATIONAL_MAX)
       throw new CfnError(MALFORMED, `more than ${INFORMATIONAL_MAX} informational responses`);
   }
-  yield* parseContent(source, indeterminate, emit);
+  yield* parseContent(source, indeterminate, bodyBytesMax, emit);
   const trailers = (yield* source.atEnd()) ? [] : yield* parseFields(source, indeterminate);
   emit({ type: 'trailers', trailers });
   while (!(yield* source.atEnd())) {
@@ -100,15 +104,19 @@ function latin1Checked(bytes: Uint8Array, check: typeof checkFieldName): string 
   return latin1(bytes);
 }
 
-function* parseContent(source: PushSource, indeterminate: boolean, emit: (event: ResponseEvent) => void): Step<void> {
+function* parseContent(
+  source: PushSource,
+  indeterminate: boolean,
+  bodyBytesMax: number,
+  emit: (event: ResponseEvent) => void,
+): Step<void> {
   if (yield* source.atEnd()) return;
   let total = 0;
   for (;;) {
     let remaining = yield* source.varint();
     const last = !indeterminate || remaining === 0;
     total += remaining;
-    if (total > RESPONSE_BYTES_MAX)
-      throw new CfnError(MALFORMED, `the response body is over ${RESPONSE_BYTES_MAX} bytes`);
+    if (total > bodyBytesMax) throw new CfnError(MALFORMED, `the response body is over ${bodyBytesMax} bytes`);
     while (remaining > 0) {
       const bytes = yield* source.takeSome(remaining);
       remaining -= bytes.length;

@@ -9,6 +9,7 @@ export * from './evidence.ts';
 export * from './receipt.ts';
 export * from './kms-api.ts';
 export * from './bhttp.ts';
+export * from './bhttp-request.ts';
 export * from './bhttp-response.ts';
 export * from './hpke.ts';
 export * from './ohttp.ts';

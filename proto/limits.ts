@@ -1,10 +1,12 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** Largest request body a function sees, in bytes. The sandbox holds it whole before the handler starts. */
+/** Largest request body of a function whose manifest names no `requestMb`, in bytes. */
 export const REQUEST_BYTES_MAX = 16 * MiB;
-/** Largest response body, in bytes. */
+/** Largest response body of a function whose manifest names no `responseMb`, in bytes. */
 export const RESPONSE_BYTES_MAX = 32 * MiB;
+/** Bytes of one body that wait between two hops before the sender is held up. A body of up to this length is not streamed but sent in one frame. */
+export const BODY_WINDOW_BYTES = 1 * MiB;
 /** Largest head (method, path, header fields) of a request or response, in bytes. */
 export const HEAD_BYTES_MAX = 64 * KiB;
 /** Plaintext bytes per OHTTP chunk that we send; draft-ietf-ohai-chunked-ohttp asks senders not to exceed this. */
@@ -44,4 +46,19 @@ export const WORKER_INFLIGHT_MAX = 256;
 /** Limits of a function when the manifest names none. */
 export const DEFAULT_LIMITS = { cpuMs: 10_000, wallMs: 30_000, memoryMb: 128 } as const;
 /** Bounds that a manifest's limits must keep. */
-export const LIMIT_BOUNDS = { cpuMs: 300_000, wallMs: 600_000, memoryMb: { min: 16, max: 2048 } } as const;
+export const LIMIT_BOUNDS = { cpuMs: 300_000, wallMs: 600_000, memoryMb: { min: 16, max: 2048 }, bodyMb: 65_536 } as const;
+
+/** Largest bodies of a function, in bytes; a manifest's own limits, or the defaults. */
+export function bodyLimits(limits: { readonly requestMb?: number | undefined; readonly responseMb?: number | undefined }): {
+  readonly requestBytesMax: number;
+  readonly responseBytesMax: number;
+} {
+  return {
+    requestBytesMax: limits.requestMb === undefined ? REQUEST_BYTES_MAX : limits.requestMb * MiB,
+    responseBytesMax: limits.responseMb === undefined ? RESPONSE_BYTES_MAX : limits.responseMb * MiB,
+  };
+}
+
+/** Largest sealed request around a body of `bodyBytesMax` bytes: head, and lengths and tags of chunks as small as 1 KiB. */
+export const sealedRequestBytesMax = (bodyBytesMax: number): number =>
+  bodyBytesMax + Math.ceil(bodyBytesMax / 32) + HEAD_BYTES_MAX + 1 * MiB;

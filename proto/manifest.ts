@@ -36,6 +36,9 @@ export const functionManifestSchema = z.strictObject({
     cpuMs: z.int().positive().max(LIMIT_BOUNDS.cpuMs),
     wallMs: z.int().positive().max(LIMIT_BOUNDS.wallMs),
     memoryMb: z.int().min(LIMIT_BOUNDS.memoryMb.min).max(LIMIT_BOUNDS.memoryMb.max),
+    /** Largest bodies, in MiB; absent: REQUEST_BYTES_MAX and RESPONSE_BYTES_MAX. */
+    requestMb: z.int().positive().max(LIMIT_BOUNDS.bodyMb).optional(),
+    responseMb: z.int().positive().max(LIMIT_BOUNDS.bodyMb).optional(),
   }),
   egress: z.strictObject({ allow: z.array(z.string().max(253)).max(64) }),
   caller: z.strictObject({ plaintext: z.boolean(), logs: z.enum(['none', 'author']) }),

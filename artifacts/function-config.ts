@@ -72,12 +72,6 @@ const modelSchema = z.strictObject({ binding: bounds.models.element.shape.bindin
 const projectPathSchema = z
   .string()
   .regex(/^(?!\/)(?!.*(^|\/)\.\.(\/|$)).+$/, 'a path inside the project, relative to it');
-/** Host names only: no scheme, port, path or wildcard. */
-const hostSchema = z
-  .string()
-  .max(253)
-  .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/, 'a host name in lower case');
-
 const configSchema = z
   .strictObject({
     name: nameSchema,
@@ -97,7 +91,7 @@ const configSchema = z
         response_mb: limits.responseMb,
       })
       .prefault({}),
-    egress: z.strictObject({ allow: z.array(hostSchema).max(64).default([]) }).prefault({}),
+    egress: z.strictObject({ allow: bounds.egress.shape.allow.default([]) }).prefault({}),
     caller: z
       .strictObject({ plaintext: z.boolean().default(false), logs: z.enum(['none', 'author']).default('none') })
       .prefault({}),

@@ -11,6 +11,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   trivial: async () => (await import('./trivial.ts')).trivial(),
   runtime: async () => (await import('./runtime.ts')).runtime(),
   jail: async () => (await import('./jail.ts')).jail(),
+  stream: async () => (await import('./stream.ts')).stream(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
 };

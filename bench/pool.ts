@@ -1,6 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 import { join } from 'node:path';
 import { encodeRequest } from '../proto/bhttp.ts';
+import { RESPONSE_BYTES_MAX } from '../proto/index.ts';
 import { invoke, type InvocationDeps } from '../runtime/sandbox/invocation.ts';
 import { isolatePool } from '../runtime/sandbox/isolate-pool.ts';
 import { readyIsolate, type IsolateRecipe } from '../runtime/sandbox/isolate.ts';
@@ -26,7 +27,7 @@ export async function pool(): Promise<Row[]> {
     loaded: [],
     snapshot: makeSnapshot(platform, []),
     bundle: Buffer.from(bundle).toString('utf8'),
-    options: { vars: {}, models: [] },
+    options: { vars: {}, models: [], responseBytesMax: RESPONSE_BYTES_MAX },
     memoryMb: 128,
     onCatastrophe: () => process.exit(70),
   };
@@ -58,11 +59,13 @@ export async function pool(): Promise<Row[]> {
       engines: [],
       inputNames: [],
       limits: { cpuMs: 1000, wallMs: 1000, memoryMb: 128 },
+      responseBytesMax: RESPONSE_BYTES_MAX,
       now: () => performance.now(),
       random,
       respond: async () => void (answeredMs ??= performance.now() - began),
+      tell: async () => undefined,
     };
-    await invoke(ready, Uint8Array.from(request).buffer, 1000, deps).done;
+    await invoke(ready, { message: Uint8Array.from(request).buffer, streamed: false, wallMs: 1000 }, deps).done;
     if (answeredMs === undefined) throw new Error('the function did not answer');
     answerMs.push(answeredMs);
   }

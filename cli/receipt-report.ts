@@ -11,7 +11,7 @@ export function receiptLines(receipt: Receipt): string[] {
       : `It was fed to ${models.map(({ model, digest }) => `${model} (${short(digest)})`).join(' and ')}, inside the same worker.`,
     receipt.egress.length === 0
       ? 'Nothing was sent to any other host.'
-      : `The function sent data to: ${receipt.egress.join(', ')}.`,
+      : `The function sent data to ${receipt.egress.map(({ host, bytesSent, calls }) => `${host} (${bytesSent} bytes in ${calls} requests)`).join(', ')}.`,
     `You were answered with status ${response.status}, ${response.bytes} sealed bytes, at ${receipt.issuedAt}${receipt.outcome === 'ok' ? '' : `; outcome ${receipt.outcome}`}.`,
     wipe.isolateDisposed
       ? `Afterwards its isolate was destroyed, and ${wipe.sandboxBytesOverwritten + wipe.engineBytesOverwritten + wipe.agentBytesOverwritten} bytes that had held your data were overwritten.`

@@ -1,5 +1,6 @@
 import type { AppraisalPolicy, AttestationResult } from '../attestation/verifier/index.ts';
 import {
+  bodyLimits,
   CfnError,
   ERRORS,
   concatBytes,
@@ -101,9 +102,10 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
   async function attempt(request: PlainRequest, signal: AbortSignal | null): Promise<ConfidentialResponse> {
     const worker = await chooseWorker();
     const { workerKeys, workerId } = worker;
-    const { version } = trusted.manifest;
+    const { version, manifest } = trusted.manifest;
     const { suite, hasher } = options;
-    const exchange = await sealRequest({ workerKeys, workerId, version, request, now: now(), suite, hasher });
+    const sealing = { workerKeys, workerId, version, request, now: now(), suite, hasher };
+    const exchange = await sealRequest({ ...sealing, ...bodyLimits(manifest.limits) });
     const body = await outerBody(request, exchange.body);
     const headers = {
       'content-type': OHTTP_REQUEST_TYPE,

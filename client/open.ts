@@ -4,6 +4,7 @@ import {
   type ChunkOpener,
   type Receipt,
   type RequestSealer,
+  type ResponseDecoder,
   type ResponseEvent,
 } from '../proto/index.ts';
 import { verifyReceiptAgainst, type ReceiptExpectations, type VerifiedReceipt } from './receipt-check.ts';
@@ -23,6 +24,7 @@ export interface OpenedResponse {
 interface Exchange {
   readonly sealer: RequestSealer;
   readonly response: AsyncIterable<Uint8Array>;
+  readonly responseBytesMax: number;
   readonly expected: Pick<ReceiptExpectations, 'workerKeys' | 'workerId' | 'version'>;
   /** Digest and length of the sealed request; undefined while it is not sent whole. */
   readonly sentRequest: () => Receipt['request'] | undefined;
@@ -34,11 +36,12 @@ export async function openExchange({
   sealer,
   response,
   expected,
+  responseBytesMax,
   sentRequest,
   hash,
 }: Exchange): Promise<OpenedResponse> {
   const opener = await sealer.createResponseOpener({ onSealed: (bytes) => hash.update(bytes) });
-  const events = readEvents(response, opener);
+  const events = readEvents(response, opener, createResponseDecoder(responseBytesMax));
   const head = await readHead(events);
   const receipt = Promise.withResolvers<VerifiedReceipt>();
   receipt.promise.catch(() => undefined); // `body` throws the same; who reads only that has handled it
@@ -100,8 +103,8 @@ async function readHead(events: AsyncGenerator<ResponseEvent>): Promise<Extract<
 async function* readEvents(
   response: AsyncIterable<Uint8Array>,
   opener: ChunkOpener,
+  decoder: ResponseDecoder,
 ): AsyncGenerator<ResponseEvent, undefined> {
-  const decoder = createResponseDecoder();
   for await (const sealed of response) {
     for (const piece of await opener.push(sealed)) {
       for (const event of decoder.push(piece)) {

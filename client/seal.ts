@@ -3,6 +3,7 @@ import {
   CfnError,
   OHTTP_CHUNK_BYTES,
   REQUEST_BYTES_MAX,
+  RESPONSE_BYTES_MAX,
   concatBytes,
   createRequestSealer,
   encodeContentChunk,
@@ -30,6 +31,8 @@ export interface PlainRequest {
   readonly path: string;
   readonly headers: readonly Field[];
   readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
+  /** Length of a streamed body, where it is known; one of another length is refused. */
+  readonly bodyBytes?: number;
 }
 
 export interface SealOptions {
@@ -43,6 +46,9 @@ export interface SealOptions {
   readonly workerId?: string | undefined;
   /** Another implementation of the suite; in Node, `nodeSuite` of `proto/node.ts` is several times faster. */
   readonly suite?: OhttpSuite | undefined;
+  /** Largest bodies, in bytes, as the function's manifest has them; default REQUEST_BYTES_MAX and RESPONSE_BYTES_MAX. */
+  readonly requestBytesMax?: number | undefined;
+  readonly responseBytesMax?: number | undefined;
   /** An incremental SHA-256; without it sealed bytes are kept until the receipt has come. */
   readonly hasher?: (() => Hasher) | undefined;
 }
@@ -64,8 +70,9 @@ const SEAL_BYTES = 16 * OHTTP_CHUNK_BYTES;
  */
 export async function sealRequest(options: SealOptions): Promise<SealedExchange> {
   const { workerKeys, version, request, now, suite, hasher = webCryptoHasher } = options;
+  const { requestBytesMax = REQUEST_BYTES_MAX, responseBytesMax = RESPONSE_BYTES_MAX } = options;
   const sealer = await createRequestSealer(fromBase64url(workerKeys.ohttp.config, 'CFN_EVIDENCE_MALFORMED'), suite);
-  const message = encodeMessage(request, version, now); // here, so that what is malformed fails before anything is sent
+  const message = encodeMessage(request, version, now, requestBytesMax); // here, so that what is malformed fails before anything is sent
   const hash = countingHasher(hasher());
   const sent: { request?: Awaited<ReturnType<typeof hash.finish>> } = {};
   let started = false;
@@ -94,6 +101,7 @@ export async function sealRequest(options: SealOptions): Promise<SealedExchange>
         sealer,
         response,
         expected,
+        responseBytesMax,
         sentRequest: () => sent.request,
         hash: countingHasher(hasher()),
       });
@@ -104,28 +112,40 @@ export async function sealRequest(options: SealOptions): Promise<SealedExchange>
 type Message = Uint8Array | AsyncIterable<Uint8Array>;
 
 /** Binary HTTP: known-length for a body that is there, else indeterminate-length. */
-function encodeMessage({ body = new Uint8Array(0), ...request }: PlainRequest, version: string, now: Date): Message {
+function encodeMessage(
+  { body = new Uint8Array(0), bodyBytes, ...request }: PlainRequest,
+  version: string,
+  now: Date,
+  bytesMax: number,
+): Message {
   const known = body instanceof Uint8Array;
-  if (known) checkBodyBytes(body.length);
-  const headers = sealedFields(request.headers, version, now, known && body.length > 0 ? body.length : undefined);
+  const length = known ? body.length : bodyBytes;
+  checkBodyBytes(length ?? 0, bytesMax);
+  const headers = sealedFields(request.headers, version, now, length === 0 ? undefined : length);
   const head = { ...request, scheme: 'https', headers };
-  return known ? encodeRequest({ ...head, body }) : streamMessage(encodeRequestHead(head), body);
+  return known ? encodeRequest({ ...head, body }) : streamMessage(encodeRequestHead(head), body, length, bytesMax);
 }
 
-async function* streamMessage(head: Uint8Array, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* streamMessage(
+  head: Uint8Array,
+  body: AsyncIterable<Uint8Array>,
+  length: number | undefined,
+  bytesMax: number,
+): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   yield head;
   for await (const piece of body) {
     bytes += piece.length;
-    checkBodyBytes(bytes);
+    checkBodyBytes(bytes, bytesMax);
     yield encodeContentChunk(piece);
   }
+  if (length !== undefined && bytes !== length)
+    throw new CfnError('CFN_REQUEST_MALFORMED', `the body has ${bytes} bytes, ${length} were announced`);
   yield concatBytes(CONTENT_END, encodeTrailers([], 'CFN_REQUEST_MALFORMED'));
 }
 
-function checkBodyBytes(bytes: number): void {
-  if (bytes > REQUEST_BYTES_MAX)
-    throw new CfnError('CFN_BODY_TOO_LARGE', `a request body has at most ${REQUEST_BYTES_MAX} bytes`);
+function checkBodyBytes(bytes: number, bytesMax: number): void {
+  if (bytes > bytesMax) throw new CfnError('CFN_BODY_TOO_LARGE', `a request body has at most ${bytesMax} bytes`);
 }
 
 async function* sealMessage(sealer: RequestSealer, message: Message): AsyncGenerator<Uint8Array> {
@@ -133,17 +153,22 @@ async function* sealMessage(sealer: RequestSealer, message: Message): AsyncGener
     yield concatBytes(sealer.header, await sealer.sealFinal(message)); // the usual case: one piece
     return;
   }
-  yield sealer.header;
-  let waiting = new Uint8Array(0);
-  for await (const piece of message instanceof Uint8Array ? slices(message) : message) {
-    waiting = concatBytes(waiting, piece);
+  if (message instanceof Uint8Array) {
+    yield sealer.header;
     // One byte at least is kept back, so that the final chunk is a full one and never an extra one.
-    const ready = Math.floor(Math.max(waiting.length - 1, 0) / OHTTP_CHUNK_BYTES) * OHTTP_CHUNK_BYTES;
-    if (ready === 0) continue;
-    yield await sealer.seal(waiting.subarray(0, ready));
-    waiting = waiting.slice(ready);
+    const sealed = Math.floor((message.length - 1) / OHTTP_CHUNK_BYTES) * OHTTP_CHUNK_BYTES;
+    for (const piece of slices(message.subarray(0, sealed))) yield await sealer.seal(piece);
+    yield await sealer.sealFinal(message.subarray(sealed));
+    return;
   }
-  yield await sealer.sealFinal(waiting);
+  // Each piece as it comes: somebody at the other end may wait for it.
+  let header: Uint8Array = sealer.header;
+  for await (const piece of message) {
+    const sealed = await sealer.seal(piece);
+    yield header.length === 0 ? sealed : concatBytes(header, sealed);
+    header = new Uint8Array(0);
+  }
+  yield await sealer.sealFinal(new Uint8Array(0));
 }
 
 function* slices(message: Uint8Array): Generator<Uint8Array> {

@@ -1,11 +1,20 @@
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Hono } from 'hono';
-import { CfnError, digestSchema, nameSchema, toCfnError, type SignedManifest } from '../proto/index.ts';
+import {
+  bodyLimits,
+  CfnError,
+  digestSchema,
+  nameSchema,
+  sealedRequestBytesMax,
+  toCfnError,
+  type SignedManifest,
+} from '../proto/index.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
-import { DEADLINE_MARGIN_MS, SEALED_REQUEST_BYTES_MAX } from './limits.ts';
+import { DEADLINE_MARGIN_MS } from './limits.ts';
 import type { Mode } from './metrics.ts';
-import { openCall, readBody } from './open-mode.ts';
+import { openCall } from './open-mode.ts';
 import { relay, type Relayed } from './relay.ts';
+import { requestBody } from './request-body.ts';
 import type { Route } from './router.ts';
 
 const SEALED_REQUEST = 'message/ohttp-chunked-req';
@@ -41,14 +50,16 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   const worker = digestSchema.safeParse(c.req.header('cfn-worker'));
   if (incoming.method !== 'POST') throw new CfnError('CFN_REQUEST_MALFORMED', 'a sealed request is a POST');
   if (!worker.success) throw new CfnError('CFN_REQUEST_MALFORMED', 'a sealed request names its worker in cfn-worker');
-  if (Number(incoming.headers['content-length']) > SEALED_REQUEST_BYTES_MAX) {
-    throw new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${SEALED_REQUEST_BYTES_MAX} bytes`);
+  // The relay cannot look inside: the worker holds the exact limits.
+  const sealedBytesMax = sealedRequestBytesMax(bodyLimits(version.manifest.limits).requestBytesMax);
+  if (Number(incoming.headers['content-length']) > sealedBytesMax) {
+    throw new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`);
   }
   const route = await gateway.router.toWorker(worker.data, version);
-  return onRoute(gateway, route, version, c.get('requestId'), (requestId, deadlineMs) => {
+  return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const head = { requestId, version: version.version, deadlineMs };
     const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
-    return relay(route.connection.invoke(deadlineMs), head, incoming, outgoing, headers);
+    return relay(route.connection, { head, headers, sealedBytesMax }, incoming, outgoing);
   });
 }
 
@@ -57,9 +68,9 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
     throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
   }
   const { incoming, outgoing } = c.env;
-  const body = await readBody(incoming);
+  const body = await requestBody(incoming, bodyLimits(version.manifest.limits).requestBytesMax);
   const route = await gateway.router.toAny(version);
-  return onRoute(gateway, route, version, c.get('requestId'), (requestId, deadlineMs) => {
+  return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const authority = incoming.headers.host ?? 'gateway';
     return openCall(
       route,
@@ -75,21 +86,23 @@ async function onRoute(
   gateway: Gateway,
   route: Route,
   version: SignedManifest,
-  requestId: string,
+  c: AppContext,
   work: (requestId: string, deadlineMs: number) => Promise<Relayed>,
 ): Promise<Relayed> {
   const { workerId } = route.worker;
+  const requestId = c.get('requestId');
   const learn = ({ code }: CfnError): void => {
     if (code === 'CFN_WORKER_LOST') gateway.admission.suspect(workerId);
     if (code === 'CFN_FUNCTION_NOT_FOUND') gateway.router.unloaded(workerId, version.version);
   };
   try {
     const result = await work(requestId, version.manifest.limits.wallMs + DEADLINE_MARGIN_MS);
-    if (result.failure !== undefined) learn(result.failure);
+    if (result.failure !== undefined && c.env.outgoing.headersSent) learn(result.failure);
     // A call that broke off may have no receipt; one that ended well must.
     if (result.receipt !== undefined || result.failure === undefined) {
       gateway.ledger.record(result.receipt, { requestId, worker: route.worker, version });
     }
+    if (result.failure !== undefined && !c.env.outgoing.headersSent) throw result.failure;
     return result;
   } catch (cause) {
     learn(toCfnError(cause));

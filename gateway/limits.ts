@@ -1,18 +1,13 @@
-import { HEAD_BYTES_MAX, REQUEST_BYTES_MAX } from '../proto/index.ts';
-
 const MiB = 1024 * 1024;
 
-/**
- * Largest sealed request that the relay carries, in bytes: the body and head that a function may get, and 1 MiB for the framing
- * of small OHTTP chunks. The relay cannot look inside, so the worker holds the exact limits.
- */
-export const SEALED_REQUEST_BYTES_MAX = REQUEST_BYTES_MAX + HEAD_BYTES_MAX + 1 * MiB;
 /** Largest message on the channel to a worker, in bytes: a function version with its bundle and model manifests. */
 export const GRPC_MESSAGE_BYTES_MAX = 24 * MiB;
 /** HTTP/2 window per stream to a worker, in bytes; the default of 64 KiB halves the speed of large bodies. */
 export const GRPC_WINDOW_BYTES = 1 * MiB;
 /** Time for a connection, and for the TLS probe of it, in ms. */
 export const CONNECT_MS_MAX = 5_000;
+/** Time for a worker to end an invocation whose caller has gone, in ms: its wipe waits for engines that still hold tensors of it. */
+export const ABORT_MS_MAX = 10_000;
 /** Time for evidence, in ms: a quote can take a second on a stock kernel, and quotes of one VM queue. */
 export const EVIDENCE_MS_MAX = 10_000;
 /** Time for a worker to take a function version, in ms: it may fetch and decrypt gigabytes of weights. */

@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sealRequest, type OpenedResponse } from '../client/index.ts';
 import { nodeHasher, nodeSuite } from '../proto/node.ts';
-import { CfnError, REQUEST_BYTES_MAX, toCfnError, type SignedManifest } from '../proto/index.ts';
+import { bodyLimits, CfnError, toCfnError, type SignedManifest } from '../proto/index.ts';
+import { abandon } from './abandon.ts';
 import { requestFields, responseFields } from './http-fields.ts';
-import { receiveSealed, sendSealed } from './sealed-stream.ts';
 import type { Relayed } from './relay.ts';
+import type { RequestBody } from './request-body.ts';
+import { receiveSealed, sendSealed } from './sealed-stream.ts';
 import type { Route } from './router.ts';
 
 export interface OpenCall {
@@ -13,7 +15,7 @@ export interface OpenCall {
   /** Path and query that the function sees. */
   readonly path: string;
   readonly authority: string;
-  readonly body: Uint8Array | undefined;
+  readonly body: RequestBody;
   readonly deadlineMs: number;
   readonly now: Date;
 }
@@ -22,7 +24,7 @@ export interface OpenCall {
  * Acts as the caller's client: seals to the worker, opens the answer, and gives it plainly. The answer says that the gateway saw
  * it. Everything after the seal is what a sealed call goes through.
  *
- * Rejects as long as nothing has been sent; later failures destroy the connection, like {@link relay}.
+ * Rejects before the worker was called; later failures are told as by {@link relay}.
  */
 export async function openCall(
   { worker, connection }: Route,
@@ -38,8 +40,9 @@ export async function openCall(
       authority: it.authority,
       path: it.path,
       headers: requestFields(source.rawHeaders),
-      ...(it.body === undefined ? {} : { body: it.body }),
+      ...it.body,
     },
+    ...bodyLimits(it.version.manifest.limits),
     now: it.now,
     workerId: worker.workerId,
     suite: nodeSuite,
@@ -49,24 +52,23 @@ export async function openCall(
   const call = connection.invoke(it.deadlineMs);
   const response = receiveSealed(call);
   const onClose = (): void => {
-    if (!sink.writableFinished) call.cancel();
+    if (!sink.writableFinished) response.stop(new CfnError('CFN_ABORTED', 'the caller went away'));
   };
   sink.once('close', onClose);
   try {
     call.write({ head: { requestId: it.requestId, version: it.version.version, deadlineMs: it.deadlineMs } });
     // Not awaited before the answer is read: a worker may refuse while the body is still on its way.
-    const sending = sendSealed(call, exchange.body);
-    sending.catch(() => call.cancel());
-    const opened = await exchange.open(response);
+    sendSealed(call, exchange.body).catch((cause: unknown) => response.stop(toCfnError(cause)));
+    const opened = await exchange.open(response.bytes);
     writeHead(sink, opened, it, worker);
     await writeBody(sink, opened);
     return { receipt: await opened.receipt, failure: undefined };
   } catch (cause) {
-    call.cancel();
-    const failure = sink.destroyed ? new CfnError('CFN_ABORTED', 'the caller went away', { cause }) : toCfnError(cause);
-    if (!sink.headersSent) throw failure;
-    sink.destroy();
-    return { receipt: undefined, failure };
+    const failure = toCfnError(cause);
+    if (sink.headersSent) sink.destroy();
+    if (response.over()) return { receipt: response.receipt(), failure };
+    const late = await abandon(connection, it.requestId, call);
+    return { receipt: response.receipt() ?? late, failure };
   } finally {
     sink.off('close', onClose);
   }
@@ -122,32 +124,5 @@ function writable(sink: ServerResponse): Promise<void> {
     };
     sink.once('drain', done);
     sink.once('close', done);
-  });
-}
-
-/** @throws {CfnError} `CFN_BODY_TOO_LARGE`, or `CFN_ABORTED` when the caller goes away. `undefined`: there is no body. */
-export function readBody(source: IncomingMessage): Promise<Uint8Array | undefined> {
-  const { 'content-length': length, 'transfer-encoding': encoding } = source.headers;
-  if (encoding === undefined && (length === undefined || length === '0')) return Promise.resolve(undefined);
-  // Made only where needed: an error captures a stack, which costs more than the rest of this function.
-  const tooLarge = (): CfnError =>
-    new CfnError('CFN_BODY_TOO_LARGE', `a request body has at most ${REQUEST_BYTES_MAX} bytes`);
-  if (Number(length) > REQUEST_BYTES_MAX) return Promise.reject(tooLarge());
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    const onData = (chunk: Buffer): void => {
-      bytes += chunk.length;
-      if (bytes > REQUEST_BYTES_MAX) {
-        source.off('data', onData);
-        chunks.length = 0;
-        reject(tooLarge());
-      } else chunks.push(chunk);
-    };
-    source.on('data', onData);
-    source.once('end', () => resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, bytes)));
-    source.once('close', () => {
-      if (!source.readableEnded) reject(new CfnError('CFN_ABORTED', 'the caller went away'));
-    });
   });
 }

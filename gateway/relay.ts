@@ -2,55 +2,66 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:
 import type { VerifiedReceipt } from '../client/index.ts';
 import { CfnError } from '../proto/index.ts';
 import type { InvokeHead } from '../proto/grpc.ts';
+import { abandon } from './abandon.ts';
 import { fromGrpcError } from './grpc-error.ts';
-import { SEALED_REQUEST_BYTES_MAX } from './limits.ts';
-import type { InvokeCall } from './worker-connection.ts';
+import type { WorkerConnection } from './worker-connection.ts';
 
 export interface Relayed {
   /** The worker's receipt: unverified as the relay carries it, verified where the gateway was the client. */
   readonly receipt: string | VerifiedReceipt | undefined;
-  /** Why the answer was cut; the caller sees a broken connection and, inside, a missing end. */
+  /** Why there is no whole answer. Where one had begun, the caller sees a broken connection and, inside, a missing end. */
   readonly failure: CfnError | undefined;
+}
+
+export interface RelayedCall {
+  readonly head: InvokeHead;
+  /** Of the answer that comes. */
+  readonly headers: OutgoingHttpHeaders;
+  readonly sealedBytesMax: number;
 }
 
 /**
  * Carries a sealed request to a worker and the sealed answer back, as bytes, in step with the slower side. INV: it holds no key
  * and opens nothing; what it takes apart is gRPC and HTTP framing.
  *
- * Rejects with a {@link CfnError} as long as nothing has been sent to the caller; later failures destroy the connection, so
- * that the caller sees truncation.
+ * A failure before anything was sent to the caller is left to be told; later ones destroy the connection, so that the caller sees
+ * truncation.
  */
 export function relay(
-  call: InvokeCall,
-  head: InvokeHead,
+  connection: Pick<WorkerConnection, 'invoke' | 'abort'>,
+  { head, headers, sealedBytesMax }: RelayedCall,
   source: IncomingMessage,
   sink: ServerResponse,
-  headers: OutgoingHttpHeaders,
 ): Promise<Relayed> {
-  return new Promise((resolve, reject) => {
+  const call = connection.invoke(head.deadlineMs);
+  return new Promise((resolve) => {
     let receivedBytes = 0;
     let receipt: string | undefined;
     let settled = false;
 
-    const settle = (failure?: CfnError): void => {
-      if (settled) return;
+    const settle = (failure?: CfnError): boolean => {
+      if (settled) return false;
       settled = true;
       source.off('data', onRequestBytes);
       source.resume();
-      if (failure !== undefined) call.cancel();
-      if (failure !== undefined && !sink.headersSent) return reject(failure);
       if (failure === undefined) sink.end();
-      else sink.destroy();
-      resolve({ receipt, failure });
+      else if (sink.headersSent) sink.destroy();
+      return true;
+    };
+    /** The worker has ended the call. */
+    const over = (failure?: CfnError): void => {
+      if (settle(failure)) resolve({ receipt, failure });
+    };
+    /** We end it. */
+    const giveUp = (failure: CfnError): void => {
+      if (!settle(failure)) return;
+      void abandon(connection, head.requestId, call).then((late) => resolve({ receipt: receipt ?? late, failure }));
     };
 
     const onRequestBytes = (chunk: Buffer): void => {
       receivedBytes += chunk.length;
-      if (receivedBytes > SEALED_REQUEST_BYTES_MAX) {
-        return settle(
-          new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${SEALED_REQUEST_BYTES_MAX} bytes`),
-        );
-      }
+      if (receivedBytes > sealedBytesMax)
+        return giveUp(new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`));
       if (!call.write({ chunk })) {
         source.pause();
         call.once('drain', () => source.resume());
@@ -58,9 +69,8 @@ export function relay(
     };
 
     call.on('data', (message: { chunk?: Uint8Array; end?: { receipt: string } }) => {
-      if (settled) return;
       if (message.end !== undefined) receipt = message.end.receipt;
-      if (message.chunk === undefined || message.chunk.length === 0) return;
+      if (settled || message.chunk === undefined || message.chunk.length === 0) return;
       if (!sink.headersSent) sink.writeHead(200, headers);
       if (!sink.write(message.chunk)) {
         call.pause();
@@ -68,13 +78,11 @@ export function relay(
       }
     });
     // Stays attached for good: a cancelled call reports its end as an error.
-    call.on('error', (cause) => settle(fromGrpcError(cause)));
+    call.on('error', (cause) => over(fromGrpcError(cause)));
     call.on('end', () =>
-      settle(sink.headersSent ? undefined : new CfnError('CFN_WORKER_LOST', 'the worker ended without an answer')),
+      over(sink.headersSent ? undefined : new CfnError('CFN_WORKER_LOST', 'the worker ended without an answer')),
     );
-    const onGone = (): void => {
-      if (!settled) settle(new CfnError('CFN_ABORTED', 'the caller went away'));
-    };
+    const onGone = (): void => giveUp(new CfnError('CFN_ABORTED', 'the caller went away'));
     sink.once('close', onGone);
     source.once('error', onGone);
     source.once('end', () => {

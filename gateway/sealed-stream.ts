@@ -11,15 +11,24 @@ const MESSAGE_BYTES = 64 * 1024;
 export async function sendSealed(call: InvokeCall, body: AsyncIterable<Uint8Array>): Promise<void> {
   let parts: Uint8Array[] = [];
   let bytes = 0;
+  let over = false;
+  const onOver = (): void => void (over = true);
+  for (const event of ['error', 'end', 'close']) call.once(event, onOver);
   const send = async (): Promise<void> => {
-    if (bytes === 0 || call.destroyed) return;
+    if (bytes === 0 || over) return;
     const [only] = parts;
     const fits = call.write({ chunk: parts.length === 1 && only !== undefined ? only : Buffer.concat(parts, bytes) });
     parts = [];
     bytes = 0;
     if (!fits) await drained(call);
   };
-  for await (const part of body) {
+  const iterator = body[Symbol.asyncIterator]();
+  for (let next = iterator.next(); ; next = iterator.next()) {
+    // What is there is sent together; it does not wait for a caller who takes a pause.
+    if (bytes > 0 && (await Promise.race([next, turn()])) === 'turn') await send();
+    const { done, value: part } = await next;
+    if (over) return void (await iterator.return?.());
+    if (done === true) break;
     parts.push(part);
     bytes += part.length;
     if (bytes >= MESSAGE_BYTES) await send();
@@ -27,6 +36,8 @@ export async function sendSealed(call: InvokeCall, body: AsyncIterable<Uint8Arra
   await send();
   call.end();
 }
+
+const turn = (): Promise<'turn'> => new Promise((resolve) => setImmediate(() => resolve('turn')));
 
 function drained(call: InvokeCall): Promise<void> {
   return new Promise((resolve) => {
@@ -38,16 +49,26 @@ function drained(call: InvokeCall): Promise<void> {
   });
 }
 
-/**
- * The sealed bytes that a call answers with. Written by hand: a stream's own iterator destroys the stream when its reader stops
- * after the final chunk, and the worker would see a cancelled call.
- *
- * The iterator throws a {@link CfnError} when the call fails.
- */
-export function receiveSealed(call: InvokeCall): AsyncIterable<Uint8Array> {
+export interface SealedResponse {
+  /**
+   * The sealed bytes that a call answers with. Written by hand: a stream's own iterator destroys the stream when its reader stops
+   * after the final chunk, and the worker would see a cancelled call. Throws a {@link CfnError} when the call fails or is stopped.
+   */
+  readonly bytes: AsyncIterable<Uint8Array>;
+  /** What the worker sent for the ledger, unverified. */
+  receipt(): string | undefined;
+  /** Nobody wants the rest; the reason is what a reader of `bytes` is told. */
+  stop(reason: CfnError): void;
+  /** The worker has ended the call. */
+  over(): boolean;
+}
+
+export function receiveSealed(call: InvokeCall): SealedResponse {
   const queue: Uint8Array[] = [];
   let queued = 0;
   let over: 'ended' | CfnError | undefined;
+  let stopped: CfnError | undefined;
+  let receipt: string | undefined;
   let discarding = false;
   let wake: (() => void) | undefined;
   const notify = (): void => {
@@ -55,7 +76,8 @@ export function receiveSealed(call: InvokeCall): AsyncIterable<Uint8Array> {
     wake = undefined;
     waiting?.();
   };
-  call.on('data', ({ chunk }: { chunk?: Uint8Array }) => {
+  call.on('data', ({ chunk, end }: { chunk?: Uint8Array; end?: { receipt: string } }) => {
+    receipt = end?.receipt ?? receipt;
     if (chunk === undefined || chunk.length === 0 || discarding) return;
     queue.push(chunk);
     queued += chunk.length;
@@ -74,6 +96,7 @@ export function receiveSealed(call: InvokeCall): AsyncIterable<Uint8Array> {
   const iterator: AsyncIterator<Uint8Array> = {
     async next() {
       for (;;) {
+        if (stopped !== undefined) throw stopped;
         const value = queue.shift();
         if (value !== undefined) {
           queued -= value.length;
@@ -92,5 +115,13 @@ export function receiveSealed(call: InvokeCall): AsyncIterable<Uint8Array> {
       return { done: true, value: undefined };
     },
   };
-  return { [Symbol.asyncIterator]: () => iterator };
+  return {
+    bytes: { [Symbol.asyncIterator]: () => iterator },
+    receipt: () => receipt,
+    stop(reason) {
+      stopped ??= reason;
+      notify();
+    },
+    over: () => over !== undefined,
+  };
 }

@@ -5,7 +5,14 @@ import { CfnError, parseEvidence, type Evidence } from '../proto/index.ts';
 import { WorkerClientConstructor, type InvokeRequest, type InvokeResponse, type WorkerClient } from '../proto/grpc.ts';
 import type { ClientCertificate } from './client-certificate.ts';
 import { fromGrpcError } from './grpc-error.ts';
-import { CONNECT_MS_MAX, EVIDENCE_MS_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_WINDOW_BYTES, LOAD_MS_MAX } from './limits.ts';
+import {
+  ABORT_MS_MAX,
+  CONNECT_MS_MAX,
+  EVIDENCE_MS_MAX,
+  GRPC_MESSAGE_BYTES_MAX,
+  GRPC_WINDOW_BYTES,
+  LOAD_MS_MAX,
+} from './limits.ts';
 
 export type InvokeCall = ClientDuplexStream<InvokeRequest, InvokeResponse>;
 
@@ -20,6 +27,8 @@ export interface WorkerConnection {
   load(manifest: string, bundle: Uint8Array, modelManifests: readonly Uint8Array[]): Promise<string>;
   /** One call. Errors come as events of the stream. */
   invoke(deadlineMs: number): InvokeCall;
+  /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
+  abort(requestId: string): Promise<string>;
   close(): void;
 }
 
@@ -73,6 +82,8 @@ export function workerConnector(own: ClientCertificate, now: () => Date): Connec
         const request = { manifest, bundle: asBuffer(bundle), modelManifests: modelManifests.map(asBuffer) };
         return (await unary(client.loadFunction.bind(client), request, deadline(LOAD_MS_MAX))).version;
       },
+      abort: async (requestId) =>
+        (await unary(client.abort.bind(client), { requestId }, deadline(ABORT_MS_MAX))).receipt,
       invoke: (deadlineMs) => client.invoke(new Metadata(), deadline(deadlineMs)),
       close: () => client.close(),
     };

@@ -59,7 +59,11 @@ describe('a request in pieces', () => {
         const [head] = events;
         if (head?.type !== 'head') throw new Error('no head');
         expect(head.contentBytes).toBe(contentBytes);
-        expect(decodeRequest(head.bytes)).toMatchObject({ ...decodeRequest(bytes), body: new Uint8Array(0), trailers: [] });
+        expect(decodeRequest(head.bytes)).toMatchObject({
+          ...decodeRequest(bytes),
+          body: new Uint8Array(0),
+          trailers: [],
+        });
         expect(contentOf(events)).toEqual(utf8('hello world'));
         expect(events.at(-1)).toEqual({ type: 'end' });
       }),
@@ -77,7 +81,10 @@ describe('a request in pieces', () => {
     for (const whole of [known, streamed]) {
       for (let length = 0; length < whole.length; length++) {
         const cut = whole.slice(0, length);
-        expect(codeOf(() => splitAt(cut, [])), `cut at ${length}`).toBe(codeOf(() => decodeRequest(cut)));
+        expect(
+          codeOf(() => splitAt(cut, [])),
+          `cut at ${length}`,
+        ).toBe(codeOf(() => decodeRequest(cut)));
       }
       for (let at = 0; at < whole.length; at++) {
         for (const flip of [1, 0x20, 0x80]) {
@@ -100,6 +107,8 @@ describe('a request in pieces', () => {
 
   test('padding must be zero', () => {
     expect(codeOf(() => splitAt(concatBytes(known, new Uint8Array(3)), [known.length]))).toBe('no error');
-    expect(codeOf(() => splitAt(concatBytes(known, Uint8Array.of(0, 1)), [known.length]))).toBe('CFN_REQUEST_MALFORMED');
+    expect(codeOf(() => splitAt(concatBytes(known, Uint8Array.of(0, 1)), [known.length]))).toBe(
+      'CFN_REQUEST_MALFORMED',
+    );
   });
 });

@@ -56,11 +56,7 @@ export function createResponseDecoder(bodyBytesMax: number = RESPONSE_BYTES_MAX)
 /** Suspends at each `yield` until more bytes are appended, so that the grammar below reads as it does in the RFC. */
 type Step<T> = Generator<undefined, T, undefined>;
 
-function* parseResponse(
-  source: PushSource,
-  bodyBytesMax: number,
-  emit: (event: ResponseEvent) => void,
-): Step<void> {
+function* parseResponse(source: PushSource, bodyBytesMax: number, emit: (event: ResponseEvent) => void): Step<void> {
   const framing = yield* source.varint();
   if (framing !== FRAMING.responseKnown && framing !== FRAMING.responseIndeterminate) {
     throw new CfnError(MALFORMED, 'framing indicator is not one of a response');

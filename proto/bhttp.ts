@@ -188,7 +188,12 @@ export function scanRequestFields(bytes: Uint8Array, names: readonly string[]): 
 
 type Control = readonly [method: Uint8Array, scheme: Uint8Array, authority: Uint8Array, path: Uint8Array];
 
-export function checkControlData(method: Uint8Array, scheme: Uint8Array, authority: Uint8Array, path: Uint8Array): void {
+export function checkControlData(
+  method: Uint8Array,
+  scheme: Uint8Array,
+  authority: Uint8Array,
+  path: Uint8Array,
+): void {
   checkMethod(method, REQUEST);
   checkVisible(scheme, 'the scheme', REQUEST);
   checkVisible(authority, 'the authority', REQUEST);

@@ -26,6 +26,12 @@ export interface LoadFunctionRequest {
 export interface LoadFunctionReply {
   readonly version: string;
 }
+export interface AbortRequest {
+  readonly requestId: string;
+}
+export interface AbortReply {
+  readonly receipt: string;
+}
 export interface InvokeHead {
   readonly requestId: string;
   readonly version: string;
@@ -52,6 +58,7 @@ type Unary<Q, R> = (
 export interface WorkerClient {
   getEvidence: Unary<EvidenceRequest, EvidenceReply>;
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
+  abort: Unary<AbortRequest, AbortReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
   close(): void;
 }

@@ -43,13 +43,29 @@ export const WORKER_KEYS_MS = 24 * 60 * 60_000;
 export const ISOLATE_POOL_SIZE = 4;
 /** Requests that may wait or run on one worker at once. */
 export const WORKER_INFLIGHT_MAX = 256;
+/** Fetches of one invocation: at once, in all, and the bytes of their bodies. First guesses. */
+export const EGRESS_CONCURRENT_MAX = 8;
+export const EGRESS_CALLS_MAX = 200;
+export const EGRESS_BYTES_MAX = 4 * 1024 * MiB;
+/** Redirects that one fetch follows, as browsers do. */
+export const EGRESS_REDIRECTS_MAX = 20;
+/** Time for a server to take a connection, TLS included, in ms. */
+export const EGRESS_CONNECT_MS = 10_000;
 /** Limits of a function when the manifest names none. */
 export const DEFAULT_LIMITS = { cpuMs: 10_000, wallMs: 30_000, memoryMb: 128 } as const;
 /** Bounds that a manifest's limits must keep. */
-export const LIMIT_BOUNDS = { cpuMs: 300_000, wallMs: 600_000, memoryMb: { min: 16, max: 2048 }, bodyMb: 65_536 } as const;
+export const LIMIT_BOUNDS = {
+  cpuMs: 300_000,
+  wallMs: 600_000,
+  memoryMb: { min: 16, max: 2048 },
+  bodyMb: 65_536,
+} as const;
 
 /** Largest bodies of a function, in bytes; a manifest's own limits, or the defaults. */
-export function bodyLimits(limits: { readonly requestMb?: number | undefined; readonly responseMb?: number | undefined }): {
+export function bodyLimits(limits: {
+  readonly requestMb?: number | undefined;
+  readonly responseMb?: number | undefined;
+}): {
   readonly requestBytesMax: number;
   readonly responseBytesMax: number;
 } {
@@ -58,6 +74,9 @@ export function bodyLimits(limits: { readonly requestMb?: number | undefined; re
     responseBytesMax: limits.responseMb === undefined ? RESPONSE_BYTES_MAX : limits.responseMb * MiB,
   };
 }
+
+/** Largest response in binary HTTP around a body of `bodyBytesMax` bytes: head, framing, and chunks as small as one byte. */
+export const encodedResponseBytesMax = (bodyBytesMax: number): number => 2 * bodyBytesMax + HEAD_BYTES_MAX + 1 * MiB;
 
 /** Largest sealed request around a body of `bodyBytesMax` bytes: head, and lengths and tags of chunks as small as 1 KiB. */
 export const sealedRequestBytesMax = (bodyBytesMax: number): number =>

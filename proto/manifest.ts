@@ -14,6 +14,15 @@ export const modelReferenceSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'owner/name@version');
 
+/** A host that a function may fetch: a name in lower case, no wildcard, with a port where that is not 443. */
+export const egressHostSchema = z
+  .string()
+  .max(259)
+  .regex(
+    /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[1-9][0-9]{0,4})?$/,
+    'a host name in lower case, with a port where that is not 443',
+  );
+
 /** What an author signs: design §6. Its digest is the function version's identity. */
 export const functionManifestSchema = z.strictObject({
   format: z.literal('cfn/function/v1'),
@@ -40,7 +49,7 @@ export const functionManifestSchema = z.strictObject({
     requestMb: z.int().positive().max(LIMIT_BOUNDS.bodyMb).optional(),
     responseMb: z.int().positive().max(LIMIT_BOUNDS.bodyMb).optional(),
   }),
-  egress: z.strictObject({ allow: z.array(z.string().max(253)).max(64) }),
+  egress: z.strictObject({ allow: z.array(egressHostSchema).max(64) }),
   caller: z.strictObject({ plaintext: z.boolean(), logs: z.enum(['none', 'author']) }),
 });
 export type FunctionManifest = z.infer<typeof functionManifestSchema>;

@@ -6,6 +6,16 @@ import { digestSchema, nameSchema } from './manifest.ts';
 
 const count = z.int().nonnegative();
 
+const egressUseSchema = z.strictObject({
+  /** As in the manifest: with the port where that is not 443. */
+  host: z.string(),
+  calls: count,
+  /** Inside TLS: heads and bodies. */
+  bytesSent: count,
+  bytesReceived: count,
+});
+export type EgressUse = z.infer<typeof egressUseSchema>;
+
 /** Claims of a receipt (design §7): what ran, on what, for which sealed bytes, and what was wiped. No payload. */
 export const receiptSchema = z.strictObject({
   format: z.literal('cfn/receipt/v1'),
@@ -34,7 +44,8 @@ export const receiptSchema = z.strictObject({
     engineMs: z.number().nonnegative(),
     engineCalls: count,
   }),
-  egress: z.array(z.string()),
+  /** Hosts that the function sent requests to, with what went over their connections; failed calls included. */
+  egress: z.array(egressUseSchema),
   /** What was done after the answer; each claim is made by the code that did it. */
   wipe: z.strictObject({
     isolateDisposed: z.boolean(),

@@ -11,6 +11,8 @@ import { BUNDLE_BYTES_MAX, CfnError, toCfnError, utf8, type ErrorCode } from '..
 import {
   GRPC_CODE_KEY,
   workerService,
+  type AbortReply,
+  type AbortRequest,
   type EvidenceReply,
   type EvidenceRequest,
   type InvokeRequest,
@@ -41,7 +43,7 @@ export async function serveWorker(
     readonly gatewayCertificatePem: string;
     readonly evidence: EvidenceSource;
     readonly functions: FunctionHost;
-    readonly invoke: Invoker;
+    readonly invoker: Invoker;
   },
 ): Promise<WorkerServer> {
   const server = new Server({
@@ -61,8 +63,11 @@ export async function serveWorker(
     }),
     invoke: (call: ServerDuplexStream<InvokeRequest, InvokeResponse>) => {
       // `destroy` would send no status.
-      deps.invoke(call).catch((error: unknown) => call.emit('error', grpcError(error)));
+      deps.invoker.serve(call).catch((error: unknown) => call.emit('error', grpcError(error)));
     },
+    abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
+      receipt: (await deps.invoker.abort(requestId)) ?? '',
+    })),
   });
   const { privateKeyPem, certificatePem } = deps.keys.tls;
   const credentials = ServerCredentials.createSsl(

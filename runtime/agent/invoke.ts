@@ -1,25 +1,35 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {
+  bodyLimits,
   CfnError,
-  REQUEST_BYTES_MAX,
-  RESPONSE_BYTES_MAX,
+  encodedResponseBytesMax,
   toCfnError,
+  type EgressUse,
   type ErrorCode,
   type Receipt,
 } from '../../proto/index.ts';
 import type { InvokeHead, InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
+import { callMessages } from './call-messages.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost, ReadyFunction } from './function-host.ts';
 import type { WorkerKeyring } from './keys.ts';
 import { openRequest, type OpenedRequest } from './open-request.ts';
 import type { ReceiptChain } from './receipts.ts';
-import type { InvocationEnd } from './sandbox-process.ts';
+import { egressSession, type EgressDeps, type EgressSession } from './egress/session.ts';
+import type { InvocationEnd, InvocationRequest } from './sandbox-process.ts';
 import { sealedAnswer, type SealedAnswer } from './sealed-answer.ts';
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
 
-/** Serves one sealed request: open, run, seal the answer as it comes, wipe, receipt. Throws only before the request is open. */
-export type Invoker = (call: Call) => Promise<void>;
+export interface Invoker {
+  /**
+   * Serves one sealed request: open, run, seal the answer as it comes, wipe, receipt. Throws before the request is open; and where
+   * the request broke off before any answer, after the receipt was sent.
+   */
+  serve(call: Call): Promise<void>;
+  /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
+  abort(requestId: string): Promise<string | undefined>;
+}
 
 export interface InvokerDeps {
   readonly keys: WorkerKeyring;
@@ -28,31 +38,54 @@ export interface InvokerDeps {
   readonly refuseReplay: (encapsulatedKey: Uint8Array, date: Date) => void;
   readonly sign: ReceiptChain;
   readonly now: () => Date;
+  readonly egress: EgressDeps;
 }
 
-/** Sealed bytes over the body's own limit: head, chunk frames and tags. */
-const SEALED_BYTES_MAX = REQUEST_BYTES_MAX + 1024 * 1024;
+interface Active {
+  readonly gone: AbortController;
+  readonly receipt: PromiseWithResolvers<string | undefined>;
+}
 
 export function invoker(deps: InvokerDeps): Invoker {
-  return async (call) => {
-    const parts = call[Symbol.asyncIterator]() as AsyncIterator<InvokeRequest>;
+  const active = new Map<string, Active>();
+
+  async function serve(call: Call): Promise<void> {
+    const parts = callMessages(call);
     const head = await takeHead(parts);
-    deps.functions.signed(head.version); // an unknown version is refused before anything is opened
+    const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
     const ready = deps.functions.ready(head.version); // starts what must start while the request comes in
     ready.catch(() => undefined);
-    const request = await openRequest(deps.keys.ohttp, chunks(parts), SEALED_BYTES_MAX);
+    const gone = new AbortController();
+    const receipt = Promise.withResolvers<string | undefined>();
+    call.once('cancelled', () => gone.abort());
+    active.set(head.requestId, { gone, receipt });
     try {
-      const answer = await sealedAnswer(request, call);
-      const { outcome, end, running } = await run(deps, head, request, ready, answer, call);
-      const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
-      const receipt = await deps.sign(
-        claims(deps, head, request, answer, outcome, end, running, agentBytesOverwritten),
-      );
-      await answer.finish(receipt);
-      call.end();
+      const request = await openRequest(deps.keys.ohttp, chunks(parts), bodyLimits(limits).requestBytesMax);
+      try {
+        const answer = await sealedAnswer(request, call, gone.signal);
+        const ran = await run(deps, head, request, ready, answer, gone.signal);
+        await answer.flushed();
+        const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
+        const jws = await deps.sign(claims(deps, head, request, answer, ran, agentBytesOverwritten));
+        receipt.resolve(jws);
+        await answer.finish(jws);
+        if (ran.refusal !== undefined) throw ran.refusal;
+        call.end();
+      } finally {
+        request.wipe();
+      }
     } finally {
-      request.wipe();
+      active.delete(head.requestId);
+      receipt.resolve(undefined);
     }
+  }
+  return {
+    serve,
+    async abort(requestId) {
+      const it = active.get(requestId);
+      it?.gone.abort();
+      return it?.receipt.promise;
+    },
   };
 }
 
@@ -60,7 +93,13 @@ interface Outcome {
   readonly outcome: 'ok' | ErrorCode;
   readonly end: InvocationEnd | undefined;
   readonly running: ReadyFunction | undefined;
+  readonly egress: readonly EgressUse[];
+  /** The request is not whole, so that no answer could be checked against it, and none has begun: said outside the seal. */
+  readonly refusal?: CfnError;
 }
+
+/** How long a failed invocation waits for the rest of its request, in ms. After that, the failure is said outside the seal. */
+const UPLOAD_WAIT_MS = 1_000;
 
 /** Runs the request; every failure becomes a sealed answer where none has started yet. */
 async function run(
@@ -69,10 +108,11 @@ async function run(
   request: OpenedRequest,
   ready: Promise<ReadyFunction>,
   answer: SealedAnswer,
-  call: Call,
+  gone: AbortSignal,
 ): Promise<Outcome> {
   let running: ReadyFunction | undefined;
   let end: InvocationEnd | undefined;
+  let egress: EgressUse[] = [];
   try {
     deps.refuseReplay(request.encapsulatedKey, request.date);
     if (request.version !== head.version) {
@@ -82,26 +122,74 @@ async function run(
       );
     }
     running = await ready;
-    const { sandbox, signed } = running;
-    const wallMs = Math.min(signed.manifest.limits.wallMs, head.deadlineMs || signed.manifest.limits.wallMs);
-    let tooLarge = false;
-    const abort = (): void => sandbox.abort(head.requestId);
-    call.once('cancelled', abort);
-    end = await sandbox.invoke(head.requestId, request.plaintext, wallMs, (piece, status) => {
-      if (!answer.write(piece, status, RESPONSE_BYTES_MAX) && !tooLarge) {
-        tooLarge = true;
-        abort();
-      }
-    });
-    call.off('cancelled', abort);
-    await answer.flushed();
-    if (tooLarge) throw new CfnError('CFN_LIMIT_RESPONSE', `the answer is over ${RESPONSE_BYTES_MAX} bytes`);
+    let session: EgressSession | undefined;
+    const { allow } = running.signed.manifest.egress;
+    try {
+      end = await runIn(
+        running,
+        head,
+        request,
+        answer,
+        gone,
+        (reply) => (session = egressSession(allow, deps.egress, reply)),
+      );
+    } finally {
+      egress = session?.close() ?? [];
+    }
     if (end.code !== undefined) throw new CfnError(end.code, MESSAGES[end.code] ?? 'the invocation failed');
-    return { outcome: 'ok', end, running };
+    if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');
+    await whole(request, gone); // an answer to half a request is none
+    return { outcome: 'ok', end, running, egress };
   } catch (cause) {
     const error = toCfnError(cause);
-    await answer.writeProblem(error);
-    return { outcome: error.code, end, running };
+    const late = setTimeout(() => tooLate.reject(error), UPLOAD_WAIT_MS);
+    const tooLate = Promise.withResolvers<never>();
+    const broken = await Promise.race([whole(request, gone), tooLate.promise]).catch(toCfnError);
+    clearTimeout(late);
+    if (broken === undefined) {
+      await answer.writeProblem(error);
+      return { outcome: error.code, end, running, egress };
+    }
+    answer.cut();
+    return { outcome: broken.code, end, running, egress, ...(answer.plainBytes() === 0 ? { refusal: broken } : {}) };
+  }
+}
+
+/** Resolves when the rest of the request has come and was overwritten: the receipt speaks of all of it. */
+async function whole(request: OpenedRequest, gone: AbortSignal): Promise<void> {
+  if (request.rest === undefined) return;
+  const left = new Promise<never>((_, reject) => {
+    const leave = (): void => reject(new CfnError('CFN_ABORTED', 'the caller went away'));
+    if (gone.aborted) leave();
+    gone.addEventListener('abort', leave, { once: true });
+  });
+  await Promise.race([request.drain(), left]);
+}
+
+async function runIn(
+  { sandbox, signed }: ReadyFunction,
+  head: InvokeHead,
+  request: OpenedRequest,
+  answer: SealedAnswer,
+  gone: AbortSignal,
+  egress: InvocationRequest['egress'],
+): Promise<InvocationEnd> {
+  const { limits } = signed.manifest;
+  const { message, rest } = request;
+  const bytesMax = encodedResponseBytesMax(bodyLimits(limits).responseBytesMax);
+  const wallMs = Math.min(limits.wallMs, head.deadlineMs || limits.wallMs);
+  const abort = (): void => sandbox.abort(head.requestId, 'CFN_ABORTED');
+  gone.addEventListener('abort', abort, { once: true });
+  if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');
+  try {
+    return await sandbox.invoke(head.requestId, { message, rest, wallMs, egress }, async (piece, status) => {
+      if (request.broken()) return void piece.fill(0); // what a function makes of half a request is no answer
+      if (answer.plainBytes() + piece.length <= bytesMax) return answer.write(piece, status);
+      piece.fill(0);
+      sandbox.abort(head.requestId, 'CFN_LIMIT_RESPONSE'); // the sandbox keeps the exact limit, unless it is not itself any more
+    });
+  } finally {
+    gone.removeEventListener('abort', abort);
   }
 }
 
@@ -112,7 +200,8 @@ const MESSAGES: Partial<Record<ErrorCode, string>> = {
   CFN_LIMIT_CPU: 'the function used up its CPU time',
   CFN_LIMIT_WALL: 'the function took too long',
   CFN_LIMIT_MEMORY: 'the function used up its memory',
-  CFN_LIMIT_RESPONSE: 'the answer is too large',
+  CFN_LIMIT_RESPONSE: 'the answer is larger than limits.response_mb',
+  CFN_BODY_TOO_LARGE: 'the request body is larger than limits.request_mb',
   CFN_SANDBOX_LOST: 'the sandbox process ended during the invocation',
   CFN_ENGINE_LOST: 'the engine process ended during the invocation',
   CFN_ABORTED: 'the caller went away',
@@ -123,9 +212,7 @@ function claims(
   head: InvokeHead,
   request: OpenedRequest,
   answer: SealedAnswer,
-  outcome: Outcome['outcome'],
-  end: InvocationEnd | undefined,
-  running: ReadyFunction | undefined,
+  { outcome, end, running, egress }: Outcome,
   agentBytesOverwritten: number,
 ): Omit<Receipt, 'sequence' | 'previous'> {
   const signed = running?.signed ?? deps.functions.signed(head.version);
@@ -139,11 +226,11 @@ function claims(
     evidence: deps.evidence.admissionDigest(),
     function: { tenant, name, version: signed.version },
     models: (running?.models ?? []).map(({ binding, model, digest, policy }) => ({ binding, model, digest, policy })),
-    request: { digest: request.digest, bytes: request.sealedBytes },
+    request: request.digest(),
     response: answer.digest(),
     outcome,
     usage: end?.usage ?? { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
-    egress: [], // no road out of a sandbox exists
+    egress: [...egress],
     wipe: {
       ...(end?.wipe ?? { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 }),
       agentBytesOverwritten,

@@ -1,88 +1,159 @@
 import { createHash } from 'node:crypto';
 import {
+  BODY_WINDOW_BYTES,
   CfnError,
   createRequestOpener,
+  createRequestSplitter,
   fromUtf8,
   scanRequestFields,
+  sealedRequestBytesMax,
+  toCfnError,
   type OhttpKeys,
+  type Receipt,
+  type RequestEvent,
   type ResponseSealer,
 } from '../../proto/index.ts';
 
-/** A sealed request, opened. The plaintext stays bytes: the agent makes no string of anything but the two fields it needs. */
+/** A sealed request, opened as far as its head. The plaintext stays bytes: the agent makes no string of anything but the two fields it needs. */
 export interface OpenedRequest {
   readonly encapsulatedKey: Uint8Array;
-  /** SHA-256 of the sealed request, whole, hexadecimal. */
-  readonly digest: string;
-  readonly sealedBytes: number;
-  /** Binary HTTP. */
-  readonly plaintext: Uint8Array;
+  /** Binary HTTP: whole, or the head alone where there is a `rest`. */
+  readonly message: readonly Uint8Array[];
+  /**
+   * The content, where it is still coming. Its end is authenticated: it throws {@link CfnError} when the request is cut, altered or
+   * too large. What it gives is overwritten at the next call.
+   */
+  readonly rest: AsyncIterator<readonly Uint8Array[]> | undefined;
   /** The function version that the caller sealed for. */
   readonly version: string;
   readonly date: Date;
   responseSealer(): Promise<ResponseSealer>;
-  /** Overwrites the plaintext; returns how many bytes that were, 0 the second time. */
+  /** Takes what nobody took of `rest`, and overwrites it. @throws {CfnError} as `rest` does, also when it did so before */
+  drain(): Promise<void>;
+  /** `rest` has failed. */
+  broken(): boolean;
+  /** SHA-256 and length of the sealed request: whole after `drain`, before it as far as it has come. */
+  digest(): Receipt['request'];
+  /** Overwrites the plaintext it holds; returns how many bytes were overwritten so far. */
   wipe(): number;
 }
 
-/** @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten */
+/**
+ * Opens a sealed request until its head is known, and its content, too, where that is short.
+ *
+ * @param bodyBytesMax largest content
+ * @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten
+ */
 export async function openRequest(
   keys: OhttpKeys,
-  sealed: AsyncIterable<Uint8Array>,
-  sealedBytesMax: number,
+  sealed: AsyncIterator<Uint8Array>,
+  bodyBytesMax: number,
 ): Promise<OpenedRequest> {
+  const sealedBytesMax = sealedRequestBytesMax(bodyBytesMax);
   const opener = createRequestOpener(keys);
+  const splitter = createRequestSplitter(bodyBytesMax);
   const hash = createHash('sha256');
-  const pieces: Uint8Array[] = [];
+  /** Opened, and not overwritten yet. */
+  let held: Uint8Array[] = [];
   let sealedBytes = 0;
-  try {
-    for await (const bytes of sealed) {
+  let ended = false;
+  let bytesOverwritten = 0;
+  let failure: CfnError | undefined;
+
+  /** The plaintext that the next sealed bytes complete. */
+  async function take(): Promise<Uint8Array[]> {
+    const { done, value: bytes } = await sealed.next();
+    let opened: Uint8Array[];
+    if (done === true) {
+      ended = true;
+      opened = await opener.end();
+    } else {
       sealedBytes += bytes.length;
       if (sealedBytes > sealedBytesMax)
         throw new CfnError('CFN_BODY_TOO_LARGE', `the sealed request is over ${sealedBytesMax} bytes`);
       hash.update(bytes);
-      pieces.push(...(await opener.push(bytes)));
+      opened = await opener.push(bytes);
     }
-    pieces.push(...(await opener.end()));
-    const plaintext = joinAndWipe(pieces);
-    pieces.push(plaintext);
-    const { version, date } = controlFields(plaintext);
-    let wiped = false;
+    held.push(...opened);
+    return opened;
+  }
+  function wipe(): number {
+    for (const piece of held) {
+      piece.fill(0);
+      bytesOverwritten += piece.length;
+    }
+    held = [];
+    splitter.wipe();
+    return bytesOverwritten;
+  }
+  async function* content(first: readonly Uint8Array[]): AsyncGenerator<readonly Uint8Array[], undefined> {
+    try {
+      if (first.length > 0) yield first;
+      for (;;) {
+        wipe();
+        const events = split(await take());
+        const pieces = contentOf(events);
+        if (pieces.length > 0) yield pieces;
+        if (ended) break;
+      }
+    } catch (error) {
+      failure = toCfnError(error);
+      throw failure;
+    } finally {
+      wipe();
+    }
+  }
+  const split = (pieces: readonly Uint8Array[]): RequestEvent[] => [
+    ...pieces.flatMap((piece) => splitter.push(piece)),
+    ...(ended ? splitter.end() : []),
+  ];
+
+  try {
+    let head: Extract<RequestEvent, { type: 'head' }> | undefined;
+    const first: Uint8Array[] = [];
+    let streamed = false;
+    while (!ended && !streamed) {
+      const opened = await take();
+      if (ended && held.length === 1) break; // the usual case: all of it in the final chunk
+      const events = split(opened);
+      head ??= events.find((event) => event.type === 'head');
+      first.push(...contentOf(events));
+      const heldBytes = held.reduce((sum, piece) => sum + piece.length, 0); // padding has no length to go by
+      const large = (head?.contentBytes ?? Infinity) > BODY_WINDOW_BYTES || heldBytes > 2 * BODY_WINDOW_BYTES;
+      streamed = !ended && head !== undefined && large;
+    }
+    const headBytes = head?.bytes ?? held[0] ?? new Uint8Array(0);
+    const { version, date } = controlFields(headBytes);
+    const rest = streamed ? content(first) : undefined;
+    if (head !== undefined) held.push(head.bytes);
     return {
       encapsulatedKey: opener.encapsulatedKey(),
-      digest: hash.digest('hex'),
-      sealedBytes,
-      plaintext,
+      message: streamed ? [headBytes] : held.filter((piece) => piece !== head?.bytes),
+      rest,
       version,
       date,
       responseSealer: () => opener.createResponseSealer(),
-      wipe() {
-        if (wiped) return 0;
-        wiped = true;
-        plaintext.fill(0);
-        return plaintext.length;
+      async drain() {
+        while (rest !== undefined && (await rest.next()).done !== true);
+        if (failure !== undefined) throw failure;
       },
+      broken: () => failure !== undefined,
+      digest: () => ({ digest: hash.copy().digest('hex'), bytes: sealedBytes }),
+      wipe,
     };
   } catch (error) {
-    for (const piece of pieces) piece.fill(0);
+    wipe();
     throw error;
   }
 }
 
-function joinAndWipe(pieces: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces.splice(0)) {
-    whole.set(piece, at);
-    at += piece.length;
-    piece.fill(0);
-  }
-  return whole;
-}
+const contentOf = (events: readonly RequestEvent[]): Uint8Array[] =>
+  events.flatMap((event) => (event.type === 'content' ? [event.bytes] : []));
 
 const VERSION_FIELD = 'cfn-function-version';
 
-function controlFields(plaintext: Uint8Array): { version: string; date: Date } {
-  const fields = scanRequestFields(plaintext, [VERSION_FIELD, 'date']);
+function controlFields(head: Uint8Array): { version: string; date: Date } {
+  const fields = scanRequestFields(head, [VERSION_FIELD, 'date']);
   const text = (name: string): string => {
     const value = fields.get(name);
     if (value === undefined) throw new CfnError('CFN_REQUEST_MALFORMED', `the sealed request has no ${name} field`);

@@ -28,6 +28,10 @@ let socketDir: string;
 beforeAll(() => void (socketDir = mkdtempSync(join(tmpdir(), 'cfn-agent-'))));
 afterAll(() => rmSync(socketDir, { recursive: true, force: true }));
 
+const noEgress = (): never => {
+  throw new Error('there is no egress here');
+};
+
 async function invoke(done: object) {
   const jail: Jail = {
     layers: [],
@@ -37,7 +41,8 @@ async function invoke(done: object) {
   const limits = { cpuMs: 1_000, wallMs: 1_000, memoryMb: 64 };
   const sandbox = await prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
   try {
-    return await sandbox.invoke('call', new Uint8Array(1), 1_000, () => undefined);
+    const request = { message: [new Uint8Array(1)], rest: undefined, wallMs: 1_000, egress: noEgress };
+    return await sandbox.invoke('call', request, () => undefined);
   } finally {
     sandbox.kill();
     await sandbox.ended;

@@ -1,10 +1,20 @@
 import { linkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
-import { CfnError, isErrorCode, utf8, type ErrorCode, type FunctionManifest } from '../../proto/index.ts';
+import {
+  BODY_WINDOW_BYTES,
+  CfnError,
+  isErrorCode,
+  toCfnError,
+  utf8,
+  type ErrorCode,
+  type FunctionManifest,
+} from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
+import { crediting, openWindow, type Window } from '../ipc/flow.ts';
 import type { SandboxCode } from '../sandbox/sandbox-code.ts';
 import { startChild, type ChildOptions } from './child-process.ts';
+import type { EgressSession, Reply } from './egress/session.ts';
 import type { ModelShapes } from './engine-process.ts';
 
 /** What an invocation came to, told after the wipe. */
@@ -32,21 +42,30 @@ export interface PreparedSandbox {
   start(start: SandboxStart): Promise<SandboxProcess>;
 }
 
+/** A request as it goes to a sandbox. */
+export interface InvocationRequest {
+  /** Binary HTTP: whole, or the head alone where there is a `rest`. */
+  readonly message: readonly Uint8Array[];
+  /** The content, as it comes. Pieces belong to the iterator, which may overwrite them at the next call. Left where the invocation ends. */
+  readonly rest: AsyncIterator<readonly Uint8Array[]> | undefined;
+  readonly wallMs: number;
+  /** Opens the road for the function's fetches, at the first one. */
+  readonly egress: (reply: Reply) => EgressSession;
+}
+/**
+ * Gets the response's binary HTTP piece by piece, and owns each. `status` comes with the first. Resolves when the piece was passed on:
+ * only so much may wait.
+ */
+export type OnResponse = (piece: Uint8Array, status: number | undefined) => Promise<void>;
+
 /** A process that serves one function version, each invocation in an isolate of its own. */
 export interface SandboxProcess {
   readonly pid: number;
   readonly ended: Promise<void>;
-  /**
-   * Runs one request (binary HTTP). `onResponse` gets the response's binary HTTP piece by piece; it owns each piece.
-   * `status` comes with the first.
-   */
-  invoke(
-    id: string,
-    request: Uint8Array,
-    wallMs: number,
-    onResponse: (piece: Uint8Array, status: number | undefined) => void,
-  ): Promise<InvocationEnd>;
-  abort(id: string): void;
+  /** Runs one request. */
+  invoke(id: string, request: InvocationRequest, onResponse: OnResponse): Promise<InvocationEnd>;
+  /** Ends an invocation; the code is what it comes to. */
+  abort(id: string, code: ErrorCode): void;
   kill(): void;
 }
 
@@ -80,10 +99,17 @@ const NOTHING_RAN: InvocationEnd = {
 };
 
 export function prepareSandbox({ program, platform }: SandboxCode, options: ChildOptions): PreparedSandbox {
-  const running = new Map<
-    string,
-    { end: (result: InvocationEnd) => void; onResponse: (piece: Uint8Array, status: number | undefined) => void }
-  >();
+  interface Running {
+    readonly end: (result: InvocationEnd) => void;
+    readonly onResponse: OnResponse;
+    /** Of the request's content. */
+    readonly window: Window;
+    /** Response bytes were passed on. */
+    readonly used: (bytes: number) => void;
+    readonly egress: () => EgressSession;
+    waitingBytes: number;
+  }
+  const running = new Map<string, Running>();
   const ready = Promise.withResolvers<void>();
   const child = startChild('sandbox', { ...options, program }, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
@@ -95,23 +121,64 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
           new CfnError(isErrorCode(message.code) ? message.code : 'CFN_FUNCTION_INVALID', message.message),
         );
       case 'response':
-        return running.get(message.id)?.onResponse(payload, message.status);
+        return respond(running.get(message.id), payload, message.status);
+      case 'credit':
+      case 'fetch':
+      case 'body':
+      case 'cancel': {
+        const call = running.get(message.id);
+        if (call === undefined) return void payload.fill(0);
+        if (message.op === 'credit' && message.call === 0) return call.window.add(message.bytes);
+        return call.egress().receive(message, payload);
+      }
       case 'done': {
         const { id, code } = message;
         const { usage, wipe } = claimsSchema.parse({ usage: message.usage, wipe: message.wipe }); // or the channel closes
         const known: ErrorCode = isErrorCode(code) ? code : 'CFN_INTERNAL';
-        running.get(id)?.end(code === undefined ? { usage, wipe } : { code: known, usage, wipe });
+        const call = running.get(id);
         running.delete(id);
+        call?.window.close();
+        call?.end(code === undefined ? { usage, wipe } : { code: known, usage, wipe });
       }
     }
   });
+  function respond(call: Running | undefined, piece: Uint8Array, status: number | undefined): void {
+    if (call === undefined) return void piece.fill(0);
+    const bytes = piece.length;
+    call.waitingBytes += bytes;
+    if (call.waitingBytes > 2 * BODY_WINDOW_BYTES) return child.kill(); // it does not keep to its credit
+    void call.onResponse(piece, status).then(() => {
+      call.waitingBytes -= bytes;
+      call.used(bytes);
+    });
+  }
+  /** Passes content on, in step with the sandbox, until it ends or the invocation does. */
+  async function pump(id: string, rest: AsyncIterator<readonly Uint8Array[]>, window: Window): Promise<void> {
+    try {
+      for (;;) {
+        const { done, value: pieces } = await rest.next();
+        const full = window.room();
+        if (full !== undefined) await full;
+        if (!running.has(id)) return;
+        if (done === true) return await send({ op: 'body', id, call: 0, end: true });
+        window.spend(pieces.reduce((sum, piece) => sum + piece.length, 0));
+        await send({ op: 'body', id, call: 0 }, ...pieces);
+      }
+    } catch (error) {
+      if (running.has(id)) await send({ op: 'body-failed', id, call: 0, code: toCfnError(error).code });
+    }
+  }
   void child.ended.then(() => {
     ready.reject(new CfnError('CFN_SANDBOX_LOST', 'the sandbox process ended'));
-    for (const { end } of running.values()) end(NOTHING_RAN);
+    const lost = [...running.values()];
     running.clear();
+    for (const { end, window } of lost) {
+      window.close();
+      end(NOTHING_RAN);
+    }
   });
-  const send = (message: AgentToSandbox, payload: Uint8Array = new Uint8Array(0)): Promise<void> =>
-    child.channel.send({ ...message }, payload);
+  const send = (message: AgentToSandbox, ...payloads: readonly Uint8Array[]): Promise<void> =>
+    child.channel.send({ ...message }, ...payloads);
 
   ready.promise.catch(() => undefined); // a spare may end before anybody waits for it
   send({ op: 'platform' }, utf8(platform)).catch(() => child.kill());
@@ -130,11 +197,22 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
     pid,
     ended,
     kill,
-    abort: (id) => void send({ op: 'abort', id }).catch(() => undefined),
-    async invoke(id, request, wallMs, onResponse) {
+    abort: (id, code) => void send({ op: 'abort', id, code }).catch(() => undefined),
+    async invoke(id, { message, rest, wallMs, egress }, onResponse) {
       const { promise, resolve } = Promise.withResolvers<InvocationEnd>();
-      running.set(id, { end: resolve, onResponse });
-      await send({ op: 'invoke', id, wallMs }, request).catch(() => resolve(NOTHING_RAN));
+      const window = openWindow(BODY_WINDOW_BYTES);
+      const used = crediting(BODY_WINDOW_BYTES, (bytes) => {
+        if (running.has(id)) send({ op: 'credit', id, call: 0, bytes }).catch(() => undefined);
+      });
+      let session: EgressSession | undefined;
+      const openEgress = (): EgressSession =>
+        (session ??= egress((reply, ...payloads) =>
+          running.has(id) ? send({ ...reply, id }, ...payloads) : Promise.resolve(),
+        ));
+      running.set(id, { end: resolve, onResponse, window, used, egress: openEgress, waitingBytes: 0 });
+      const head: AgentToSandbox = { op: 'invoke', id, wallMs, ...(rest === undefined ? {} : { streamed: true }) };
+      await send(head, ...message).catch(() => resolve(NOTHING_RAN));
+      if (rest !== undefined) pump(id, rest, window).catch(() => undefined); // the channel is closed: the process has ended
       return promise;
     },
   };

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import {
+  concatBytes,
   CONTENT_END,
   encodeContentChunk,
   encodeResponseHead,
@@ -9,7 +10,6 @@ import {
   toProblem,
   utf8,
   type CfnError,
-  type ErrorCode,
   type Receipt,
 } from '../../proto/index.ts';
 import type { InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
@@ -17,12 +17,16 @@ import type { OpenedRequest } from './open-request.ts';
 
 /** The answer of one request, sealed and sent piece by piece. */
 export interface SealedAnswer {
-  /** Seals and sends a piece of binary HTTP, and overwrites it. False: over `bytesMax` in all, and not sent. */
-  write(piece: Uint8Array, status: number | undefined, bytesMax: number): boolean;
-  /** Resolves when all that was written is sent. */
+  /** Seals and sends a piece of binary HTTP, and overwrites it; resolves when it has left. Calls are sent in the order they are made. */
+  write(piece: Uint8Array, status: number | undefined): Promise<void>;
+  /** Resolves when all that was written has left. */
   flushed(): Promise<void>;
+  /** Bytes of binary HTTP written so far; 0: nothing was sent. */
+  plainBytes(): number;
   /** A whole answer that says the error, unless one has begun: then it is left without its end, and the client sees it cut. */
   writeProblem(error: CfnError): Promise<void>;
+  /** Leaves the answer without its end. */
+  cut(): void;
   /** Digest and length of the sealed bytes so far. */
   digest(): Receipt['response'];
   bytesOverwritten(): number;
@@ -30,9 +34,11 @@ export interface SealedAnswer {
   finish(receipt: string): Promise<void>;
 }
 
+/** @param gone from then on nothing is sent, nor waited for */
 export async function sealedAnswer(
   request: OpenedRequest,
   call: ServerDuplexStream<InvokeRequest, InvokeResponse>,
+  gone: AbortSignal,
 ): Promise<SealedAnswer> {
   const sealer = await request.responseSealer();
   const hash = createHash('sha256');
@@ -40,41 +46,43 @@ export async function sealedAnswer(
   let plainBytes = 0;
   let status = 0;
   let overwritten = 0;
-  let cut: ErrorCode | undefined;
+  let cut = false;
   let turn: Promise<void> = Promise.resolve();
+  let header: Uint8Array | undefined = sealer.header;
 
   const send = async (bytes: Uint8Array): Promise<void> => {
-    if (call.cancelled) return;
-    if (!call.write({ chunk: bytes })) await Promise.race([once(call, 'drain'), once(call, 'cancelled')]);
+    if (gone.aborted) return;
+    if (!call.write({ chunk: bytes })) await once(call, 'drain', { signal: gone }).catch(() => undefined);
   };
-  const sendSealed = async (bytes: Uint8Array): Promise<void> => {
+  /** The first sealed bytes travel with the header. */
+  const withHeader = (bytes: Uint8Array): Uint8Array => {
+    if (header === undefined) return bytes;
+    const both = concatBytes(header, bytes);
+    header = undefined;
+    return both;
+  };
+  const seal = async (piece: Uint8Array): Promise<void> => {
+    const bytes = gone.aborted ? new Uint8Array(0) : withHeader(await sealer.seal(piece));
+    piece.fill(0);
+    overwritten += piece.length;
     hash.update(bytes);
     sealedBytes += bytes.length;
     await send(bytes);
   };
-  const seal = async (piece: Uint8Array): Promise<void> => {
-    await sendSealed(await sealer.seal(piece));
-    piece.fill(0);
-    overwritten += piece.length;
-  };
-  await sendSealed(sealer.header);
 
   return {
-    write(piece, pieceStatus, bytesMax) {
+    write(piece, pieceStatus) {
       status ||= pieceStatus ?? 0;
       plainBytes += piece.length;
-      if (plainBytes > bytesMax) {
-        piece.fill(0);
-        return false;
-      }
-      turn = turn.then(() => seal(piece));
-      turn.catch(() => undefined); // told by flushed()
-      return true;
+      return (turn = turn.then(() => seal(piece)));
     },
     flushed: () => turn,
+    plainBytes: () => plainBytes,
+    cut: () => (cut = true),
     async writeProblem(error) {
+      await turn;
       if (plainBytes > 0) {
-        cut = error.code;
+        cut = true;
         return;
       }
       status = error.status;
@@ -86,8 +94,8 @@ export async function sealedAnswer(
     digest: () => ({ digest: hash.copy().digest('hex'), bytes: sealedBytes, status: status === 0 ? 500 : status }),
     bytesOverwritten: () => overwritten,
     async finish(receipt) {
-      if (cut === undefined) await send(await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])));
-      if (!call.cancelled) call.write({ end: { receipt } });
+      if (!cut) await send(await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])));
+      if (!gone.aborted) call.write({ end: { receipt } });
     },
   };
 }

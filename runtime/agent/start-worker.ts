@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises';
 import { mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,6 +6,8 @@ import type { Attester } from '../../attestation/attester/index.ts';
 import type { BlobStore } from '../../artifacts/index.ts';
 import { describeLayers, openJail, requireEveryLayer } from '../jail/index.ts';
 import { buildSandboxCode } from '../sandbox/sandbox-code.ts';
+import { isPublicAddress } from './egress/address.ts';
+import type { EgressDeps } from './egress/session.ts';
 import { startEngine } from './engine-process.ts';
 import { evidenceSource } from './evidence-source.ts';
 import { functionHost } from './function-host.ts';
@@ -33,6 +36,8 @@ export interface WorkerOptions {
   readonly fetch: typeof fetch;
   /** `inherit` shows what engine and sandbox processes print, which can hold request data: never in production. */
   readonly childStderr: 'ignore' | 'inherit';
+  /** How functions reach the hosts of their manifests. Default: the resolver of the machine, public addresses only, Node's trust anchors. */
+  readonly egress?: EgressDeps;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -66,15 +71,16 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
   const models = modelHost({ ...options, keys: keyChannel, spares: engines });
   const functions = functionHost(models, sandboxes);
-  const invoke = invoker({
+  const invocations = invoker({
     keys,
     evidence,
     functions,
     refuseReplay: replayGuard(options.now),
     sign: receiptChain(keys.receipt),
     now: options.now,
+    egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
-  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoke });
+  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });
   return {

@@ -1,3 +1,5 @@
+import type { FunctionManifest } from '../../proto/index.ts';
+
 /** The messages of a worker's three kinds of process, by direction. Payloads are noted where a message has one. */
 
 export type TensorType =
@@ -88,7 +90,7 @@ export type AgentToSandbox =
   /** Payload: the function bundle (ES module). The second frame. */
   | {
       readonly op: 'start';
-      readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
+      readonly limits: FunctionManifest['limits'];
       readonly vars: Readonly<Record<string, string>>;
       readonly models: readonly {
         readonly binding: string;
@@ -98,9 +100,36 @@ export type AgentToSandbox =
       }[];
       readonly poolSize: number;
     }
-  /** Payload: the request as binary HTTP (RFC 9292), whole. */
-  | { readonly op: 'invoke'; readonly id: string; readonly wallMs: number }
-  | { readonly op: 'abort'; readonly id: string };
+  /** Payload: the request as binary HTTP (RFC 9292), whole; or its head alone, where `streamed`: the content follows in `body` frames. */
+  | { readonly op: 'invoke'; readonly id: string; readonly wallMs: number; readonly streamed?: boolean }
+  | InvocationMessage;
+
+/** agent → sandbox, to an invocation under way. `call` 0 is the invocation's own request and response. */
+export type InvocationMessage =
+  /**
+   * `body`: the next bytes for the isolate; who sends keeps to a window (`flow.ts`). `body-failed`: the rest will not come. `credit`: so
+   * many bytes of what the isolate sent were used.
+   */
+  | ({ readonly id: string } & FetchReply)
+  /** Ends it, after a moment in which the function may tidy up. `code`: what it came to. */
+  | { readonly op: 'abort'; readonly id: string; readonly code: string };
+/** sandbox → agent: a fetch of the function. `call` counts them, from 1. */
+export type FetchMessage =
+  /** Payload: the request as binary HTTP, whole; or its head alone, where `streamed`: the content follows in `body` frames. */
+  | { readonly op: 'fetch'; readonly call: number; readonly redirect: string; readonly streamed?: boolean }
+  | { readonly op: 'body'; readonly call: number; readonly end?: boolean }
+  | { readonly op: 'credit'; readonly call: number; readonly bytes: number }
+  /** The function wants no more of it. */
+  | { readonly op: 'cancel'; readonly call: number };
+/** agent → sandbox: what becomes of a fetch. */
+export type FetchReply =
+  /** Payload: framing, status and header section of a response in binary HTTP. Its content follows in `body` frames. */
+  | { readonly op: 'fetched'; readonly call: number; readonly url: string; readonly redirected: boolean }
+  | { readonly op: 'fetch-failed'; readonly call: number; readonly message: string }
+  | { readonly op: 'body'; readonly call: number; readonly end?: boolean }
+  | { readonly op: 'body-failed'; readonly call: number; readonly code: string }
+  | { readonly op: 'credit'; readonly call: number; readonly bytes: number };
+
 /** sandbox → agent. */
 export type SandboxToAgent =
   | { readonly op: 'ready' }
@@ -111,6 +140,8 @@ export type SandboxToAgent =
    * terminator, without the trailer section (the agent adds that, with the receipt). `status` in the first one.
    */
   | { readonly op: 'response'; readonly id: string; readonly status?: number }
+  /** `credit` for call 0: so many bytes of the request's content were used. */
+  | ({ readonly id: string } & FetchMessage)
   /** The last frame of an invocation, sent after the wipe. `code` absent: success. No message: it could hold payload. */
   | {
       readonly op: 'done';

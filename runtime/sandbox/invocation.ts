@@ -1,14 +1,16 @@
 import type ivm from 'isolated-vm';
 import {
+  BODY_WINDOW_BYTES,
   CfnError,
-  HEAD_BYTES_MAX,
+  EGRESS_CALLS_MAX,
+  encodedResponseBytesMax,
   isErrorCode,
-  RESPONSE_BYTES_MAX,
   toCfnError,
   type ErrorCode,
 } from '../../proto/index.ts';
-import type { SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
+import type { FetchMessage, InvocationMessage, SandboxToAgent, TensorHeader, Usage } from '../ipc/messages.ts';
 import type { EngineLink } from './engine-link.ts';
+import { incoming, type Incoming } from './incoming.ts';
 import type { ReadyIsolate } from './isolate.ts';
 import type { InvocationCalls } from './platform/host.ts';
 import { buffersOf, serviceDesk } from './services/desk.ts';
@@ -20,10 +22,22 @@ export interface InvocationDeps {
   /** Names of each binding's inputs, in the order that the isolate counts them. */
   readonly inputNames: readonly (readonly string[])[];
   readonly limits: { readonly cpuMs: number; readonly wallMs: number; readonly memoryMb: number };
+  readonly responseBytesMax: number;
   /** Monotonic, in ms. */
   readonly now: () => number;
   readonly random: (length: number) => ArrayBuffer;
   readonly respond: (bytes: Uint8Array, status: number | undefined) => Promise<void>;
+  /** Tells the agent what the isolate wants fetched, or has used of a body. */
+  readonly tell: (message: FetchMessage, payload?: Uint8Array) => Promise<void>;
+}
+
+/** A request as it is handed to the isolate: detached when the invocation has begun. */
+export interface InvocationRequest {
+  /** Binary HTTP: whole, or the head alone. */
+  readonly message: ArrayBuffer;
+  /** The content comes in `body` messages. */
+  readonly streamed: boolean;
+  readonly wallMs: number;
 }
 
 /** A request under way in an isolate of its own. */
@@ -33,6 +47,8 @@ export interface Invocation {
   readonly isolate: ivm.Isolate;
   /** Looks whether a limit was passed; called at short intervals. */
   check(): void;
+  /** Takes a message of the agent; its payload is owned here from now on. */
+  receive(message: InvocationMessage, payload: Uint8Array<ArrayBuffer>): void;
   /** Ends it at once with this outcome; the first outcome counts. */
   stop(code: ErrorCode): void;
 }
@@ -50,11 +66,15 @@ const IDLE_WAIT_MS = 2;
 const MEMORY_EXIT_MS = 20;
 /** How long a thread of V8 may take to leave an isolate that was disposed, in ms. */
 const EXIT_WAIT_MS = 5_000;
-/** Bytes of framing that a response may have beside head and content. */
-const FRAMING_BYTES_MAX = 1024 * 1024;
+/** Time that a function has for tidying up when its caller has gone, in ms. */
+const ABORT_GRACE_MS = 40;
 
-/** Starts the handler. `request` (binary HTTP) is handed to the isolate: it is detached when this returns. */
-export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number, deps: InvocationDeps): Invocation {
+/** Starts the handler. */
+export function invoke(
+  ready: ReadyIsolate,
+  { message, streamed, wallMs }: InvocationRequest,
+  deps: InvocationDeps,
+): Invocation {
   const { isolate } = ready;
   const started = deps.now();
   const ended = Promise.withResolvers<ErrorCode | undefined>();
@@ -62,6 +82,9 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
   const underway = new Set<Promise<void>>();
   const leaving = new Set<Promise<void>>();
   let over = false;
+  let aborted: ErrorCode | undefined;
+  let abortTimer: NodeJS.Timeout | undefined;
+  let unusedBytes = 0;
   let cpuNs = 0n;
   let serviceCpuNs = 0n;
   let responseBytes = 0;
@@ -75,7 +98,9 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     if (over) return;
     over = true;
     readCpu();
-    ended.resolve(code);
+    clearTimeout(abortTimer);
+    for (const body of [request, ...fetched.values()]) body.drop();
+    ended.resolve(aborted ?? code);
   }
   function readCpu(): void {
     if (!isolate.isDisposed) cpuNs = isolate.cpuTime - ready.cpuBefore + serviceCpuNs;
@@ -92,13 +117,50 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
     if (!over && !isolate.isDisposed) ready.send(...event);
   }
 
+  function abort(code: ErrorCode): void {
+    if (over || aborted !== undefined) return;
+    aborted = code;
+    send('abort');
+    abortTimer = setTimeout(() => end(code), ABORT_GRACE_MS);
+  }
+  /** Fails where the agent has gone: then this process ends, too. */
+  const tell = (message: FetchMessage): void => void deps.tell(message).catch(() => undefined);
+  const bodyOf = (call: number): Incoming =>
+    incoming({
+      deliver: (bytes) => send('body', call, bytes),
+      ended: (code) => send('ended', call, code ?? ''),
+      credit: (bytes) => over || tell({ op: 'credit', call, bytes }),
+      wipe,
+    });
+  const request = bodyOf(0);
+  /** What is fetched, by its call. */
+  const fetched = new Map<number, Incoming>();
+  const incomingOf = (call: number): Incoming | undefined => (call === 0 ? request : fetched.get(call));
+  /** Sends bytes of the function to the agent, and overwrites them. */
+  function pass(message: FetchMessage, bytes: Uint8Array): void {
+    unusedBytes += bytes.length;
+    if (unusedBytes > (2 + fetched.size) * BODY_WINDOW_BYTES) end('CFN_LIMIT_MEMORY');
+    if (over) return wipe(bytes);
+    const sent = deps
+      .tell(message, bytes)
+      .catch(() => undefined)
+      .finally(() => {
+        wipe(bytes);
+        leaving.delete(sent);
+      });
+    leaving.add(sent);
+  }
+
   // What comes from the isolate is checked as if the function itself had sent it.
   const calls: InvocationCalls = {
     respond(bytes, status) {
       if (!(bytes instanceof ArrayBuffer)) return;
       const piece = new Uint8Array(bytes);
       responseBytes += piece.length;
-      if (responseBytes > RESPONSE_BYTES_MAX + HEAD_BYTES_MAX + FRAMING_BYTES_MAX) end('CFN_LIMIT_RESPONSE');
+      unusedBytes += piece.length;
+      // The platform inside keeps the exact limit, and waits for credit.
+      if (responseBytes > encodedResponseBytesMax(deps.responseBytesMax) || unusedBytes > 2 * BODY_WINDOW_BYTES)
+        end('CFN_LIMIT_RESPONSE');
       if (over) return wipe(piece);
       const sent = deps
         .respond(piece, status >= 200 && status <= 599 ? status : undefined)
@@ -150,6 +212,23 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
       underway.add(call);
     },
     random: deps.random,
+    pull: (call) => incomingOf(call)?.pull(),
+    drop(call) {
+      incomingOf(call)?.drop();
+      if (call !== 0) tell({ op: 'cancel', call });
+    },
+    fetch(call, redirect, streamed, bytes) {
+      if (!(bytes instanceof ArrayBuffer) || !Number.isSafeInteger(call) || call < 1 || fetched.has(call)) return;
+      if (fetched.size > EGRESS_CALLS_MAX) return send('refused', call, 'TypeError', `fetch: over ${EGRESS_CALLS_MAX} calls`);
+      fetched.set(call, bodyOf(call));
+      const piece = new Uint8Array(bytes);
+      pass({ op: 'fetch', call, redirect: String(redirect), streamed: Boolean(streamed) }, piece);
+      unusedBytes -= piece.length; // heads are few, and have no credit
+    },
+    sendBody(call, bytes, ended) {
+      if (!(bytes instanceof ArrayBuffer) || !fetched.has(call)) return;
+      pass({ op: 'body', call, ...(ended === true ? { end: true } : {}) }, new Uint8Array(bytes));
+    },
   };
 
   async function callEngine(
@@ -193,11 +272,38 @@ export function invoke(ready: ReadyIsolate, request: ArrayBuffer, wallMs: number
 
   ready.connect(calls);
   const done = finish();
-  ready.send('invoke', request);
+  ready.send('invoke', message, streamed);
   return {
     done,
     isolate,
     stop: end,
+    receive(it, payload) {
+      if (over) return wipe(payload);
+      switch (it.op) {
+        case 'body': {
+          const into = incomingOf(it.call);
+          into?.push(payload);
+          if (it.end === true) into?.end();
+          return;
+        }
+        case 'body-failed': {
+          const code = isErrorCode(it.code) ? it.code : 'CFN_ABORTED';
+          incomingOf(it.call)?.end(code);
+          return it.call === 0 ? abort(code) : undefined;
+        }
+        case 'fetched':
+          return send('fetched', it.call, payload.buffer, it.url, it.redirected);
+        case 'fetch-failed':
+          return send('refused', it.call, 'TypeError', it.message);
+        case 'credit':
+          unusedBytes -= it.bytes;
+          return send('credit', it.call, it.bytes);
+        case 'abort':
+          return abort(isErrorCode(it.code) ? it.code : 'CFN_ABORTED');
+        default:
+          it satisfies never;
+      }
+    },
     check() {
       if (over) return;
       // Nobody but V8's memory limit disposes an isolate under way.

@@ -1,8 +1,8 @@
 import { randomFillSync } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { CfnError, fromUtf8, toCfnError } from '../../proto/index.ts';
+import { bodyLimits, CfnError, fromUtf8, toCfnError } from '../../proto/index.ts';
 import { openChannel, type Frame } from '../ipc/channel.ts';
-import type { AgentToSandbox, SandboxToAgent } from '../ipc/messages.ts';
+import type { AgentToSandbox, InvocationMessage, SandboxToAgent } from '../ipc/messages.ts';
 import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
@@ -27,6 +27,8 @@ export interface SandboxDeps {
 
 type PreparedPlatform = Pick<IsolateRecipe, 'platform' | 'loaded' | 'snapshot'>;
 type StartMessage = Extract<AgentToSandbox, { op: 'start' }>;
+/** What came for an invocation whose isolate is not there yet. */
+type Early = { readonly message: InvocationMessage; readonly payload: Uint8Array<ArrayBuffer> }[];
 type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 
 /** How often limits are looked at while something runs, in ms. */
@@ -45,8 +47,8 @@ function random(length: number): ArrayBuffer {
 
 /** Serves one function version to the agent at the other end of the socket. */
 export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes, exit }: SandboxDeps): void {
-  const running = new Map<string, Invocation | 'starting' | 'aborted'>();
-  let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond'> }> | undefined;
+  const running = new Map<string, Invocation | Early>();
+  let served: Promise<{ pool: IsolatePool; deps: Omit<InvocationDeps, 'respond' | 'tell'> }> | undefined;
   let platform: PreparedPlatform | undefined;
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
@@ -82,10 +84,17 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
         );
       case 'invoke':
         return run(message, payload);
+      case 'body':
+      case 'body-failed':
+      case 'fetched':
+      case 'fetch-failed':
+      case 'credit':
       case 'abort': {
         const invocation = running.get(message.id);
-        if (invocation === 'starting') running.set(message.id, 'aborted');
-        else if (invocation !== 'aborted') invocation?.stop('CFN_ABORTED');
+        if (invocation === undefined)
+          payload.fill(0); // it has ended meanwhile
+        else if (Array.isArray(invocation)) invocation.push({ message, payload });
+        else invocation.receive(message, payload);
         return;
       }
       default:
@@ -105,13 +114,18 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
 
   async function start(message: StartMessage, bundle: Uint8Array): Promise<Awaited<NonNullable<typeof served>>> {
     const { models, vars, limits } = message;
+    const { responseBytesMax } = bodyLimits(limits);
     memoryBytes = limits.memoryMb * 1024 * 1024;
     if (platform === undefined) throw new CfnError('CFN_INTERNAL', 'started before the platform came');
     const text = fromUtf8(bundle, 'CFN_FUNCTION_INVALID');
     const recipe: IsolateRecipe = {
       ...platformFor(text, platform),
       bundle: text,
-      options: { vars, models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })) },
+      options: {
+        vars,
+        models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })),
+        responseBytesMax,
+      },
       memoryMb: limits.memoryMb,
       onCatastrophe: (isolate) => void endWithProcess(isolate),
     };
@@ -121,22 +135,36 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
     return {
       pool,
-      deps: { engines: models.map(({ socketPath }) => engineLink(socketPath)), inputNames, limits, now, random },
+      deps: {
+        engines: models.map(({ socketPath }) => engineLink(socketPath)),
+        inputNames,
+        limits,
+        responseBytesMax,
+        now,
+        random,
+      },
     };
   }
 
-  async function run({ id, wallMs }: InvokeMessage, request: Uint8Array<ArrayBuffer>): Promise<void> {
+  async function run({ id, wallMs, streamed }: InvokeMessage, request: Uint8Array<ArrayBuffer>): Promise<void> {
     if (served === undefined || running.has(id)) throw new CfnError('CFN_INTERNAL', 'invoked before start, or twice');
-    running.set(id, 'starting');
+    const early: Early = [];
+    running.set(id, early);
     const { pool, deps } = await served;
     const taken = pool.take();
     const ready = taken instanceof Promise ? await taken : taken;
-    const invocation = invoke(ready, request.buffer, wallMs, {
-      ...deps,
-      respond: (bytes, status) => tell({ op: 'response', id, ...(status === undefined ? {} : { status }) }, bytes),
-    });
-    if (running.get(id) === 'aborted') invocation.stop('CFN_ABORTED');
+    const invocation = invoke(
+      ready,
+      { message: request.buffer, streamed: streamed === true, wallMs },
+      {
+        ...deps,
+        respond: (bytes, status) => tell({ op: 'response', id, ...(status === undefined ? {} : { status }) }, bytes),
+        tell: (message, payload) => tell({ ...message, id }, payload),
+      },
+    );
     running.set(id, invocation);
+    if (early.some(({ message }) => message.op === 'abort')) invocation.stop('CFN_ABORTED'); // before it did anything
+    for (const { message, payload } of early) invocation.receive(message, payload);
     if (watch === undefined) {
       idleResidentBytes = residentBytes();
       watch = setInterval(checkAll, CHECK_MS);
@@ -172,9 +200,8 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     // here are invocations of one function.
     const tooMuch = residentBytes() > idleResidentBytes + RESIDENT_SLACK_BYTES + running.size * 2 * memoryBytes;
     if (tooMuch)
-      for (const invocation of running.values())
-        if (typeof invocation === 'object') invocation.stop('CFN_LIMIT_MEMORY');
-    for (const invocation of running.values()) if (typeof invocation === 'object') invocation.check();
+      for (const invocation of running.values()) if (!Array.isArray(invocation)) invocation.stop('CFN_LIMIT_MEMORY');
+    for (const invocation of running.values()) if (!Array.isArray(invocation)) invocation.check();
   }
 
   /** V8 cannot go on with this isolate, nor can it be disposed. Its invocation is told so; the others see the process end. */
@@ -182,7 +209,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     const usage = { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 };
     const wipe = { isolateDisposed: false, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 };
     for (const [id, invocation] of running) {
-      if (typeof invocation !== 'object' || invocation.isolate !== isolate) continue;
+      if (Array.isArray(invocation) || invocation.isolate !== isolate) continue;
       await tell({ op: 'done', id, code: 'CFN_LIMIT_MEMORY', usage, wipe }).catch(() => undefined);
     }
     exit();

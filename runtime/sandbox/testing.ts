@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { encodeRequest } from '../../proto/bhttp.ts';
 import { createResponseDecoder } from '../../proto/bhttp-response.ts';
-import { concatBytes, utf8 } from '../../proto/index.ts';
+import { BODY_WINDOW_BYTES, concatBytes, utf8 } from '../../proto/index.ts';
+import { crediting } from '../ipc/flow.ts';
 import { ENVIRONMENT } from '../agent/child-process.ts';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { AgentToSandbox, SandboxToAgent, SandboxToEngine, TensorShape } from '../ipc/messages.ts';
@@ -76,6 +77,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     {
       pieces: Uint8Array[];
       status: number | undefined;
+      used: (bytes: number) => void;
       resolve: (answer: Answer) => void;
       reject: (error: Error) => void;
     }
@@ -89,8 +91,10 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     if (message.op === 'response') {
       call.pieces.push(payload);
       call.status ??= message.status;
+      call.used(payload.length);
       return;
     }
+    if (message.op !== 'done') return;
     waiting.delete(message.id);
     call.resolve(readAnswer(call.pieces, call.status, message));
   }
@@ -120,7 +124,8 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
 
   async function raw(id: string, request: Uint8Array, wallMs = 10_000): Promise<Answer> {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    waiting.set(id, { pieces: [], status: undefined, resolve, reject });
+    const used = crediting(BODY_WINDOW_BYTES, (bytes) => void channel.send({ op: 'credit', id, call: 0, bytes }));
+    waiting.set(id, { pieces: [], status: undefined, used, resolve, reject });
     await channel.send({ op: 'invoke', id, wallMs }, request);
     return promise;
   }
@@ -138,7 +143,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
         wallMs,
       );
     },
-    abort: (id) => channel.send({ op: 'abort', id }),
+    abort: (id) => channel.send({ op: 'abort', id, code: 'CFN_ABORTED' }),
     async close() {
       channel.close();
       await exited;

@@ -4,14 +4,22 @@ import { Blob, bytesOfBlob } from './blob.ts';
 import { encodeFormData, isFormData, parseFormData, type FormData } from './form-data.ts';
 import { isLoaded } from './lazy.ts';
 import { extractMimeType, formatMimeType } from './mime-type.ts';
-import { ReadableStream } from './streams.ts';
+import { ReadableStream, type ReadableStreamDefaultReader } from './streams.ts';
 import { structuredClone } from './structured-clone.ts';
 import { URLSearchParams } from './url.ts';
 import { bytesOf, decodeUtf8, encodeUtf8 } from './utf8.ts';
 
 export type BodyInit = string | ArrayBuffer | ArrayBufferView | Blob | URLSearchParams | FormData | ReadableStream;
-interface Extracted {
+/** Bytes that are still coming. Asked for one piece at a time. */
+export interface ByteSource {
+  /** `undefined` at the end. Rejects where the body breaks off. */
+  pull(): Promise<Uint8Array<ArrayBuffer> | undefined>;
+  /** Nobody will pull again. */
+  drop(): void;
+}
+export interface Extracted {
   readonly bytes: Uint8Array | null;
+  readonly source?: ByteSource | undefined;
   readonly stream: ReadableStream | null;
   /** Media type that the kind of body implies. */
   readonly type: string | null;
@@ -38,7 +46,8 @@ export function extractBody(init: unknown, keepalive = false): Extracted {
 }
 const isDisturbed = (stream: ReadableStream): boolean => Reflect.get(stream, '_disturbed') === true;
 
-let takeBody!: (owner: Body) => { bytes: Uint8Array } | { stream: ReadableStream } | undefined;
+export type Content = { bytes: Uint8Array } | { source: ByteSource } | { stream: ReadableStream };
+let takeBody!: (owner: Body) => Content | undefined;
 let teeBody!: (owner: Body) => Extracted;
 let holdsBody!: (owner: Body) => boolean;
 /** `takeBody` uses the body up and gives its content without a copy. */
@@ -47,30 +56,40 @@ export { takeBody, teeBody, holdsBody };
 /** What Request and Response have in common. Bytes stay bytes until somebody asks for the stream. */
 export class Body {
   #bytes: Uint8Array | null;
+  #source: ByteSource | undefined;
   #stream: ReadableStream | null;
   #used = false;
 
   static {
-    holdsBody = (owner) => owner.#bytes !== null || owner.#stream !== null;
+    holdsBody = (owner) => owner.#bytes !== null || owner.#source !== undefined || owner.#stream !== null;
     takeBody = (owner) => {
       if (owner.bodyUsed || owner.#stream?.locked) throw new TypeError('the body was used before');
-      if (owner.#bytes === null && owner.#stream === null) return undefined;
+      if (owner.#bytes === null && owner.#source === undefined && owner.#stream === null) return undefined;
       owner.#used = true;
+      if (owner.#source !== undefined) return { source: owner.#source };
       return owner.#stream !== null ? { stream: owner.#stream } : { bytes: owner.#bytes ?? new Uint8Array(0) };
     };
     teeBody = (owner) => {
       if (owner.bodyUsed || owner.#stream?.locked) throw new TypeError('the body was used before');
-      if (owner.#stream === null) return { bytes: owner.#bytes, stream: null, type: null };
-      const [mine, other] = owner.#stream.tee();
+      const stream = owner.#source === undefined ? owner.#stream : owner.body;
+      if (stream === null) return { bytes: owner.#bytes, stream: null, type: null };
+      const [mine, other] = stream.tee();
       owner.#stream = mine;
       return { bytes: null, stream: cloning(other), type: null };
     };
   }
   constructor(content: Extracted) {
     this.#bytes = content.bytes;
+    this.#source = content.source;
     this.#stream = content.stream;
   }
   get body(): ReadableStream | null {
+    if (this.#source !== undefined) {
+      const source = this.#source;
+      this.#source = undefined;
+      this.#stream = streamOf(source);
+      if (this.#used) void this.#stream.getReader(); // read to its end already, or being read
+    }
     if (this.#stream === null && this.#bytes !== null) {
       const bytes = this.#bytes;
       let at = this.#used ? bytes.length : 0;
@@ -97,8 +116,11 @@ export class Body {
     if (content === undefined) return new Uint8Array(0);
     if ('bytes' in content) return content.bytes;
     const pieces: Uint8Array[] = [];
-    await readStream(content.stream, (piece) => pieces.push(piece));
-    return concatBytes(...pieces);
+    if ('source' in content) {
+      for (let piece = await content.source.pull(); piece !== undefined; piece = await content.source.pull())
+        pieces.push(piece);
+    } else await readStream(content.stream, (piece) => void pieces.push(piece));
+    return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : concatBytes(...pieces);
   }
   async arrayBuffer(): Promise<ArrayBuffer> {
     return (await this.bytes()).buffer;
@@ -128,6 +150,19 @@ export function mixInBody(Interface: { readonly prototype: object }): void {
   Object.setPrototypeOf(Interface.prototype, Object.prototype);
 }
 
+function streamOf(source: ByteSource): ReadableStream {
+  return new ReadableStream({
+    type: 'bytes',
+    async pull(controller) {
+      const piece = await source.pull();
+      if (piece !== undefined) return controller.enqueue(piece);
+      controller.close();
+      controller.byobRequest?.respond(0);
+    },
+    cancel: () => source.drop(),
+  });
+}
+
 /** Chunks of the second branch of a tee are clones (Streams Standard, "ReadableStreamTee" with cloneForBranch2). */
 function cloning(stream: ReadableStream): ReadableStream {
   const reader = stream.getReader();
@@ -147,9 +182,14 @@ function cloning(stream: ReadableStream): ReadableStream {
 const contentTypeOf = (body: Body): string | null =>
   (body as unknown as { headers: { get(name: string): string | null } }).headers.get('content-type');
 
-/** Reads a stream of bytes to its end. */
-export async function readStream(stream: ReadableStream, onBytes: (bytes: Uint8Array) => void): Promise<void> {
+/** Reads a stream of bytes to its end, as fast as `onBytes` takes them. */
+export async function readStream(
+  stream: ReadableStream,
+  onBytes: (bytes: Uint8Array) => void | Promise<void>,
+  onReader?: (reader: ReadableStreamDefaultReader) => void,
+): Promise<void> {
   const reader = stream.getReader();
+  onReader?.(reader);
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
@@ -158,6 +198,7 @@ export async function readStream(stream: ReadableStream, onBytes: (bytes: Uint8A
       await reader.cancel(error);
       throw error;
     }
-    onBytes(value);
+    const taken = onBytes(value);
+    if (taken !== undefined) await taken;
   }
 }

@@ -1,14 +1,17 @@
 import { decodeRequest } from '../../../proto/bhttp.ts';
+import { AbortController, type AbortSignal } from './abort.ts';
+import { startClock } from './clock.ts';
 import { DOMException } from './dom-exception.ts';
+import { onUploadCredit } from './fetch.ts';
 import { connectHost, host, takePending, type HostEvent, type HostLine } from './host.ts';
 import { hostError, outcomeOf } from './host-error.ts';
-import { startClock } from './clock.ts';
+import { incomingBody, onBody, onEnded } from './incoming-body.ts';
 import { installGlobals, removeBlocking } from './install.ts';
 import { dropOffers, loadPart, offerPart } from './lazy.ts';
 import { makeModel, type ModelShapes } from './model.ts';
 import { requestFrom } from './request.ts';
 import { isResponse } from './response.ts';
-import { sendResponse } from './respond.ts';
+import { onCredit, sendResponse, stopResponse } from './respond.ts';
 import { fireTimer, holdTimers, startTimers } from './timers.ts';
 import { warmBodies, warmHandler, warmRequest } from './warm.ts';
 
@@ -16,6 +19,7 @@ import { warmBodies, warmHandler, warmRequest } from './warm.ts';
 export interface BootOptions {
   readonly vars: Readonly<Record<string, string>>;
   readonly models: readonly ModelShapes[];
+  readonly responseBytesMax: number;
 }
 /** The function's module was evaluated. */
 type ModuleEvent = ['module', namespace: { readonly default?: unknown }];
@@ -23,8 +27,18 @@ type Handler = (request: unknown, env: unknown, ctx: unknown) => unknown;
 
 let env: Record<string, unknown> = {};
 let handle: Handler | undefined;
+let responseBytesMax = 0;
 
-async function invoke(request: ArrayBuffer): Promise<void> {
+/** Made when the function asks for it. */
+let caller: AbortController | undefined;
+let callerGone = false;
+function callerSignal(): AbortSignal {
+  caller ??= new AbortController();
+  if (callerGone) caller.abort();
+  return caller.signal;
+}
+
+async function invoke(request: ArrayBuffer, streamed: boolean): Promise<void> {
   let code = '';
   const waiting: Promise<unknown>[] = [];
   const ctx = {
@@ -35,8 +49,9 @@ async function invoke(request: ArrayBuffer): Promise<void> {
   try {
     startTimers();
     const decoded = decodeRequest(new Uint8Array(request));
-    const response = await handle?.(requestFrom(decoded), env, ctx);
-    if (isResponse(response)) await sendResponse(response, decoded.method !== 'HEAD');
+    const body = streamed ? incomingBody(0) : undefined;
+    const response = await handle?.(requestFrom(decoded, body, callerSignal), env, ctx);
+    if (isResponse(response)) await sendResponse(response, decoded.method !== 'HEAD', responseBytesMax);
     else code = 'CFN_FUNCTION_NO_RESPONSE';
   } catch (error) {
     code = outcomeOf(error);
@@ -54,7 +69,21 @@ function onEvent(event: Event): unknown {
     case 'module':
       return useModule(event[1]);
     case 'invoke':
-      void invoke(event[1]);
+      void invoke(event[1], event[2]);
+      return;
+    case 'body':
+      return onBody(event[1], event[2]);
+    case 'ended':
+      return onEnded(event[1], event[2]);
+    case 'credit':
+      return event[1] === 0 ? onCredit(event[2]) : onUploadCredit(event[1], event[2]);
+    case 'fetched':
+      takePending(event[1])?.resolve({ head: event[2], url: event[3], redirected: event[4] });
+      return;
+    case 'abort':
+      callerGone = true;
+      caller?.abort();
+      stopResponse(new DOMException('the caller went away', 'AbortError'));
       return;
     case 'timer':
       fireTimer(event[1]);
@@ -84,6 +113,7 @@ function boot(line: HostLine, options: BootOptions): (...event: Event) => unknow
   connectHost(line);
   removeBlocking();
   startClock();
+  responseBytesMax = options.responseBytesMax;
   env = { ...options.vars };
   options.models.forEach((model, index) => (env[model.binding] = makeModel(model, index)));
   return (...event) => onEvent(event);
@@ -101,9 +131,10 @@ function useModule(namespace: { readonly default?: unknown }): boolean {
  * a real one comes. A real boot overwrites what this one leaves.
  */
 async function warmUp(): Promise<void> {
-  const send = boot({ tell: () => undefined, ask: () => undefined }, { vars: {}, models: [] });
+  const options = { vars: {}, models: [], responseBytesMax: Number.MAX_SAFE_INTEGER };
+  const send = boot({ tell: () => undefined, ask: () => undefined }, options);
   send('module', { default: { fetch: warmHandler } });
-  send('invoke', warmRequest());
+  send('invoke', warmRequest(), false);
   await warmBodies();
   handle = undefined;
   holdTimers();

@@ -22,6 +22,13 @@ export interface HostCalls {
   call(id: number, service: string, request: object): void;
   /** The code of a part of the platform. Blocks the isolate until the answer is there. */
   partSource(name: string): string;
+  /** Asks for the next bytes of an incoming body: answered by `body` or `ended`. `call` 0: the request. */
+  pull(call: number): void;
+  /** Nobody will read the rest of an incoming body. */
+  drop(call: number): void;
+  /** Starts a fetch: binary HTTP, whole, or the head alone where its body is `streamed` by `sendBody`. */
+  fetch(call: number, redirect: string, streamed: boolean, request: ArrayBuffer): void;
+  sendBody(call: number, bytes: ArrayBuffer, ended: boolean): void;
 }
 
 /** Those that belong to an invocation. */
@@ -29,7 +36,17 @@ export type InvocationCalls = Omit<HostCalls, 'partSource'>;
 
 /** Calls of the process into the isolate, through the one function that `boot` returns. */
 export type HostEvent =
-  | ['invoke', request: ArrayBuffer]
+  /** `streamed`: `request` is the head alone; its body is to be pulled. */
+  | ['invoke', request: ArrayBuffer, streamed: boolean]
+  | ['body', call: number, bytes: ArrayBuffer]
+  /** An incoming body is over; `code` is empty where it came whole. */
+  | ['ended', call: number, code: string]
+  /** So many bytes of an outgoing body have left. */
+  | ['credit', call: number, bytes: number]
+  /** Status and header section of what was fetched, in binary HTTP. */
+  | ['fetched', call: number, head: ArrayBuffer, url: string, redirected: boolean]
+  /** The caller has gone: a moment is left. */
+  | ['abort']
   | ['timer', id: number]
   | ['result', id: number, tensors: readonly TensorHeader[], bytes: ArrayBuffer]
   | ['answer', id: number, value: unknown]
@@ -38,7 +55,7 @@ export type HostEvent =
   | ['failed', id: number, code: string, message: string];
 
 /** Calls that the isolate does not wait for. */
-export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'call'] as const;
+export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'call', 'pull', 'drop', 'fetch', 'sendBody'] as const;
 /** Calls that block the isolate until the answer is there. */
 export const ASKED = ['random', 'partSource'] as const;
 

@@ -30,6 +30,7 @@ export const PARTS = {
       'reportError',
     ],
   },
+  fetch: { module: 'fetch.ts', globals: [] }, // nearly every bundle names `fetch`: its own handler
   'form-data': { module: 'form-data.ts', globals: ['FormData'] },
   idna: { module: 'idna.ts', globals: [] },
   'legacy-encodings': { module: 'legacy-encodings.ts', globals: [] },

@@ -2,7 +2,17 @@ import { domString } from './dom-string.ts';
 import type { DecodedRequest } from '../../../proto/bhttp.ts';
 import { AbortController, AbortSignal } from './abort.ts';
 import { baseUrl } from './base-url.ts';
-import { Body, extractBody, holdsBody, mixInBody, takeBody, teeBody, type BodyInit } from './body.ts';
+import {
+  Body,
+  extractBody,
+  holdsBody,
+  mixInBody,
+  takeBody,
+  teeBody,
+  type BodyInit,
+  type ByteSource,
+  type Extracted,
+} from './body.ts';
 import { guardHeaders, Headers, headersOf, type HeadersInit } from './headers.ts';
 import { isLoaded } from './lazy.ts';
 import { settingsOf, type RequestSettings } from './request-settings.ts';
@@ -52,8 +62,8 @@ function isSerialized(url: string): boolean {
 /** Marks constructor calls of our own; nobody outside has it. */
 const INCOMING = Object.freeze({});
 
-let requestFrom!: (decoded: DecodedRequest) => Request;
-/** The request that came in. Its URL is parsed when somebody reads it. */
+let requestFrom!: (decoded: DecodedRequest, body: ByteSource | undefined, signal: () => AbortSignal) => Request;
+/** The request that came in; `body`, where it is still coming. Its URL is parsed when somebody reads it. */
 export { requestFrom };
 
 /** Fetch Standard §5.3, without what belongs to a browser's cache, credentials and origin. */
@@ -65,16 +75,18 @@ export class Request extends Body {
   #settings: RequestSettings = DEFAULTS;
   #signal: AbortSignal | undefined;
   /** What `signal` follows, once somebody asks for it. */
-  #follows: AbortSignal | undefined;
+  #follows: (() => AbortSignal) | undefined;
 
   static {
-    requestFrom = (decoded) => {
+    requestFrom = (decoded, body, signal) => {
       const { method, scheme, authority, path } = decoded;
       const request = new Request(INCOMING, {}, `${scheme}://${authority}${path}`, {
-        bytes: decoded.body.length > 0 ? decoded.body : null,
+        bytes: body === undefined && decoded.body.length > 0 ? decoded.body : null,
+        source: body,
         stream: null,
         type: null,
       });
+      request.#follows = signal;
       request.#method = method;
       request.#headers = headersOf(decoded.headers, 'immutable');
       return request;
@@ -82,7 +94,7 @@ export class Request extends Body {
   }
   constructor(input: unknown, init: unknown = {}, ...incoming: unknown[]) {
     if (input === INCOMING) {
-      super(incoming[1] as ReturnType<typeof extractBody>);
+      super(incoming[1] as Extracted);
       this.#rawUrl = incoming[0] as string;
       this.#method = 'GET';
       this.#headers = new Headers();
@@ -119,7 +131,7 @@ export class Request extends Body {
     if (hasBody && content.type !== null && !this.#headers.has('content-type'))
       this.#headers.append('content-type', content.type);
     this.#settings = settings;
-    this.#follows = signals ?? undefined;
+    this.#follows = signals === undefined || signals === null ? undefined : () => signals;
   }
   get method(): string {
     return this.#method;
@@ -164,7 +176,7 @@ export class Request extends Body {
   }
   get signal(): AbortSignal {
     return (this.#signal ??=
-      this.#follows === undefined ? new AbortController().signal : AbortSignal.any([this.#follows]));
+      this.#follows === undefined ? new AbortController().signal : AbortSignal.any([this.#follows()]));
   }
   clone(): Request {
     const copy = new Request(INCOMING, {}, this.#rawUrl, teeBody(this));
@@ -172,17 +184,15 @@ export class Request extends Body {
     copy.#headers = new Headers(this.#headers);
     if (this.mode === 'no-cors') guardHeaders(copy.#headers, 'request-no-cors');
     copy.#settings = this.#settings;
-    copy.#follows = this.#signal ?? this.#follows; // none of them: nothing can abort it
+    const signal = this.#signal;
+    copy.#follows = signal === undefined ? this.#follows : () => signal; // none of them: nothing can abort it
     return copy;
   }
 }
 
 mixInBody(Request);
 
-function inherited(base: Request): { bytes: Uint8Array | null; stream: Request['body']; type: null } {
+function inherited(base: Request): Extracted {
   const content = takeBody(base);
-  if (content === undefined) return { bytes: null, stream: null, type: null };
-  return 'bytes' in content
-    ? { bytes: content.bytes, stream: null, type: null }
-    : { bytes: null, stream: content.stream, type: null };
+  return { bytes: null, stream: null, type: null, ...content };
 }

@@ -1,5 +1,5 @@
 import { domString } from './dom-string.ts';
-import { Body, extractBody, mixInBody, teeBody, type BodyInit } from './body.ts';
+import { Body, extractBody, mixInBody, teeBody, type BodyInit, type ByteSource, type Extracted } from './body.ts';
 import { baseUrl } from './base-url.ts';
 import { guardHeaders, Headers, type HeadersInit } from './headers.ts';
 import { URL } from './url.ts';
@@ -13,19 +13,33 @@ export interface ResponseInit {
 const NULL_BODY = new Set([101, 103, 204, 205, 304]);
 const REDIRECT = new Set([301, 302, 303, 307, 308]);
 
+/** Marks constructor calls of our own; nobody outside has it. */
+const FETCHED = Object.freeze({});
+
 let isResponse!: (value: unknown) => value is Response;
-export { isResponse };
+/** What was fetched. */
+let fetchedResponse!: (body: ByteSource, init: ResponseInit, url: string, redirected: boolean) => Response;
+export { fetchedResponse, isResponse };
 
 /** Fetch Standard §5.4. */
 export class Response extends Body {
   #status: number;
   readonly #statusText: string;
   readonly #headers: Headers;
+  #url = '';
+  #redirected = false;
 
   static {
+    fetchedResponse = (source, init, url, redirected) => {
+      const body: Extracted = { bytes: null, source, stream: null, type: null };
+      const response = new Response(NULL_BODY.has(init.status ?? 200) ? null : (FETCHED as BodyInit), init, body);
+      response.#url = url;
+      response.#redirected = redirected;
+      return response;
+    };
     isResponse = (value): value is Response => typeof value === 'object' && value !== null && #status in value;
   }
-  constructor(body: BodyInit | null = null, init: ResponseInit = {}) {
+  constructor(body: BodyInit | null = null, init: ResponseInit = {}, ...fetched: unknown[]) {
     const given = dictionaryOf(init) as ResponseInit;
     const status = given.status === undefined ? 200 : Math.trunc(Number(given.status));
     if (!(status >= 200 && status <= 599)) throw new RangeError('the status of a response is from 200 to 599');
@@ -34,7 +48,7 @@ export class Response extends Body {
       throw new TypeError('the status text has a character that is not allowed');
     const headers = new Headers(given.headers);
     if (body !== null && NULL_BODY.has(status)) throw new TypeError(`a response with status ${status} has no body`);
-    const content = extractBody(body);
+    const content = body === FETCHED ? (fetched[0] as Extracted) : extractBody(body);
     super(content);
     this.#status = status;
     this.#statusText = statusText;
@@ -57,18 +71,18 @@ export class Response extends Body {
     return this.#status === 0 ? 'error' : 'default';
   }
   get url(): string {
-    void this.#status;
-    return '';
+    return this.#url;
   }
   get redirected(): boolean {
-    void this.#status;
-    return false;
+    return this.#redirected;
   }
   clone(): Response {
     const { bytes, stream } = teeBody(this);
     const init = { status: this.#status, statusText: this.#statusText, headers: this.#headers };
     const copy = new Response((stream ?? bytes) as BodyInit | null, this.#status === 0 ? {} : init);
     copy.#status = this.#status;
+    copy.#url = this.#url;
+    copy.#redirected = this.#redirected;
     return copy;
   }
   static error(): Response {

@@ -13,7 +13,7 @@ const SAMPLE_MS = 20;
 export async function stream(): Promise<Row[]> {
   await using bench = await openSystem();
   await bench.cfn('deploy', join(root, 'bench/stream-function'));
-  const { gatewayUrl, gateway, worker } = bench.system;
+  const { system } = bench;
   const echo = async (bytes: number): Promise<void> => {
     let [sent, received] = [0, 0];
     const body = new ReadableStream({
@@ -23,14 +23,14 @@ export async function stream(): Promise<Row[]> {
       },
     });
     const init = { method: 'POST', body, duplex: 'half' } as RequestInit;
-    const answer = await fetch(`${gatewayUrl}/f/demo/stream/`, init);
+    const answer = await fetch(`${system.gatewayUrl}/f/demo/stream/`, init);
     for await (const piece of answer.body ?? []) received += piece.length;
     if (received !== bytes) throw new Error(`${received} bytes came back, ${bytes} were sent`);
   };
   await echo(8 * MiB);
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   const resident = (): [pid: number, bytes: number][] =>
-    [...processTree(gateway.pid), ...processTree(worker().pid)].map((pid) => [
+    [...processTree(system.gateway.pid), ...processTree(system.worker().pid)].map((pid) => [
       pid,
       Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024,
     ]);

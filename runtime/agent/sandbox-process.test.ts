@@ -42,7 +42,7 @@ async function invoke(done: object) {
   const sandbox = await prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
   try {
     const request = { message: [new Uint8Array(1)], rest: undefined, wallMs: 1_000, egress: noEgress };
-    return await sandbox.invoke('call', request, () => undefined);
+    return await sandbox.invoke('call', request, async () => undefined);
   } finally {
     sandbox.kill();
     await sandbox.ended;

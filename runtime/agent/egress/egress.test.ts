@@ -218,7 +218,7 @@ describe('a function fetches', () => {
   });
 });
 
-describe('a fetch is refused with a TypeError', () => {
+describe('INV-18 a fetch is refused with a TypeError', () => {
   test.each([
     [
       'to a host that is not in the manifest',

@@ -43,6 +43,8 @@ interface Open {
   readonly zlib: Transform;
   readonly msPerByteIn: number;
   failed: boolean;
+  /** What zlib reads from. */
+  input: Buffer;
   /** The piece that was written last is used up, or the end was reached. */
   consumed: boolean;
   /** Something happened to the stream. */
@@ -61,6 +63,7 @@ export function compression(charge: Charge): Service {
       zlib,
       msPerByteIn: decompress ? 0 : COMPRESS_MS,
       failed: false,
+      input: Buffer.alloc(0),
       consumed: true,
       wake: () => undefined,
     };
@@ -113,9 +116,9 @@ export function compression(charge: Charge): Service {
           charge(data.length * stream.msPerByteIn);
           stream.consumed = false;
           // A copy, for the desk wipes the request when this is answered, and zlib may not have read it all.
-          const own = Buffer.from(data);
-          stream.zlib.write(own, () => {
-            own.fill(0);
+          stream.input = Buffer.from(data);
+          stream.zlib.write(stream.input, () => {
+            stream.input.fill(0);
             stream.consumed = true;
             stream.wake();
           });
@@ -131,7 +134,7 @@ export function compression(charge: Charge): Service {
         case 'read':
           return read(find(message.id));
         case 'drop':
-          open.get(message.id)?.zlib.destroy();
+          drop(open.get(message.id));
           open.delete(message.id);
           return undefined;
         default:
@@ -139,14 +142,21 @@ export function compression(charge: Charge): Service {
       }
     },
     close() {
-      for (const stream of open.values()) {
-        stream.zlib.destroy(); // frees what zlib holds; the allocator overwrites it
-        stream.failed = true;
-        stream.wake();
-      }
+      for (const stream of open.values()) drop(stream);
       open.clear();
     },
   };
+}
+
+/** Overwrites what is still there of input and output; what zlib itself holds, the allocator overwrites. */
+function drop(stream: Open | undefined): void {
+  if (stream === undefined) return;
+  const left = stream.zlib.read() as Buffer | null;
+  left?.fill(0);
+  stream.input.fill(0);
+  stream.zlib.destroy();
+  stream.failed = true;
+  stream.wake();
 }
 
 function makeStream(format: (typeof FORMATS)[number], decompress: boolean): Transform {

@@ -54,7 +54,6 @@ export interface Invocation {
 }
 export type InvocationEnd = Pick<Extract<SandboxToAgent, { op: 'done' }>, 'usage' | 'wipe'> & {
   readonly code?: string;
-  readonly heapBytes: number;
 };
 
 const NS_PER_MS = 1e6;
@@ -253,14 +252,13 @@ export function invoke(
     const wallUsedMs = deps.now() - started;
     for (const timer of timers.values()) clearTimeout(timer);
     timers.clear();
-    const { isolateDisposed, heapBytes } = await disposeIsolate(isolate, deps.limits.memoryMb);
+    const isolateDisposed = await disposeIsolate(isolate);
     desk.close();
     if (underway.size > 0) await within(Promise.allSettled(underway), ENGINE_WAIT_MS);
     await Promise.allSettled(leaving);
     const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
     return {
       ...(code === undefined ? {} : { code }),
-      heapBytes,
       usage,
       wipe: {
         isolateDisposed,
@@ -326,21 +324,17 @@ async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
 }
 
 /** Resolves when no thread is in the isolate any more: its memory is given back. */
-async function disposeIsolate(
-  isolate: ivm.Isolate,
-  memoryMb: number,
-): Promise<{ isolateDisposed: boolean; heapBytes: number }> {
-  let heapBytes = 2 * memoryMb * 1024 * 1024; // where it cannot be asked any more
+async function disposeIsolate(isolate: ivm.Isolate): Promise<boolean> {
   // A task that waits behind whatever runs now; disposal drops it, which tells us that the thread has left. An isolate that has
   // nothing to do answers it. Where V8's memory limit has disposed it already, its thread unwinds unseen: a moment for that.
   const left = isolate.isDisposed
     ? sleep(MEMORY_EXIT_MS)
     : isolate.getHeapStatistics().then(
-        (heap) => void (heapBytes = heap.total_heap_size),
+        () => undefined,
         () => undefined,
       );
   if (!(await within(left, IDLE_WAIT_MS)) && !isolate.isDisposed) isolate.dispose();
   const gone = await within(left, EXIT_WAIT_MS);
   if (!isolate.isDisposed) isolate.dispose();
-  return { isolateDisposed: gone && isolate.isDisposed, heapBytes };
+  return gone && isolate.isDisposed;
 }

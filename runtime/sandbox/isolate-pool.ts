@@ -7,8 +7,8 @@ export interface IsolatePool {
   readonly size: number;
   /** Fills up to `count`, one after another, between other work. */
   refill(count?: number): Promise<void>;
-  /** Disposes those made since `settle`: the memory they were given could hold what others left. */
-  dropRecent(): void;
+  /** Disposes those made since `settle`, for the memory they were given could hold what others left; answers how many. */
+  dropRecent(): number;
   settle(): void;
 }
 
@@ -17,11 +17,15 @@ export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, f
   let settled: ReadyIsolate[] = [];
   let recent: ReadyIsolate[] = first === undefined ? [] : [first];
   let filling: Promise<void> | undefined;
+  let drops = 0;
 
   async function fill(count: number): Promise<void> {
     while (settled.length + recent.length < count) {
       await new Promise((resolve) => setImmediate(resolve)); // making one blocks the thread for milliseconds: let frames through between two
-      recent.push(await make());
+      const dropsBefore = drops;
+      const made = await make();
+      if (drops === dropsBefore) recent.push(made);
+      else made.isolate.dispose(); // begun before the others were dropped
     }
   }
   return {
@@ -42,8 +46,11 @@ export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, f
       return filling;
     },
     dropRecent() {
-      for (const { isolate } of recent) if (!isolate.isDisposed) isolate.dispose();
+      drops += 1;
+      const dropped = recent.filter(({ isolate }) => !isolate.isDisposed);
+      for (const { isolate } of dropped) isolate.dispose();
       recent = [];
+      return dropped.length;
     },
     settle() {
       settled = settled.concat(recent);

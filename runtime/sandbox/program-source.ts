@@ -24,7 +24,7 @@ export async function buildSandboxProgram(): Promise<Uint8Array> {
     format: 'cjs',
     platform: 'node',
     target: 'node24',
-    external: ['isolated-vm'],
+    external: ['isolated-vm', 'koffi'],
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'none',

@@ -6,10 +6,12 @@ import type { AgentToSandbox, InvocationMessage, SandboxToAgent } from '../ipc/m
 import { engineLink } from './engine-link.ts';
 import { invoke, type Invocation, type InvocationDeps } from './invocation.ts';
 import { isolatePool, type IsolatePool } from './isolate-pool.ts';
-import { SCRUB_RESIDENT_BYTES_MAX, scrubber } from './scrubber.ts';
 import { readyIsolate, type IsolateRecipe, type ReadyIsolate } from './isolate.ts';
+import { pageRelease } from './page-release.ts';
 import type { PartName } from './platform/parts.ts';
 import { makeSnapshot, partsNamedIn, readPlatform, type PlatformSource } from './platform-image.ts';
+import { stackScrubber } from './stack-scrubber.ts';
+import { fillYoungSpace } from './young-space.ts';
 
 export interface SandboxDeps {
   readonly socket: Socket;
@@ -33,10 +35,14 @@ type InvokeMessage = Extract<AgentToSandbox, { op: 'invoke' }>;
 
 /** How often limits are looked at while something runs, in ms. */
 const CHECK_MS = 4;
-/** No request for so long: time to clean, in ms. Cleaning takes some tens of ms, for which a steady trickle of requests must not wait. */
-const QUIET_MS = 250;
-/** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation, scrubs. */
-const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024 + SCRUB_RESIDENT_BYTES_MAX;
+/** No request for so long: time to clean, in ms. Cleaning takes some ms, for which a steady trickle of requests must not wait each time. */
+const QUIET_MS = 20;
+/** Cleaning waits no longer than this for quiet, in ms, only for what runs. */
+const DIRTY_MS_MAX = 80;
+/** V8 gives pages back within this, in ms: an isolate made then has none that another one left. */
+const PAGES_MS = 3;
+/** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
+const RESIDENT_SLACK_BYTES = 256 * 1024 * 1024;
 const RANDOM_BYTES_MAX = 65_536;
 
 function random(length: number): ArrayBuffer {
@@ -53,7 +59,9 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
   let idleResidentBytes = 0;
-  const leftovers = scrubber(threads);
+  const pages = pageRelease();
+  const stacks = stackScrubber(threads);
+  let dirtySinceMs: number | undefined;
   let cleaning: NodeJS.Timeout | undefined;
 
   const channel = openChannel(
@@ -169,30 +177,44 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
       idleResidentBytes = residentBytes();
       watch = setInterval(checkAll, CHECK_MS);
     }
-    const { heapBytes, ...end } = await invocation.done;
+    const end = await invocation.done;
+    pages.hurry(1);
     await tell({ op: 'done', id, ...end });
-    leftovers.note(heapBytes);
     running.delete(id);
     if (running.size === 0) {
       clearInterval(watch);
       watch = undefined;
     }
     if (!end.wipe.isolateDisposed) return exit(); // a thread is stuck in it: only the end of the process frees the memory
-    if (pool.size === 0) void pool.refill(1);
+    if (pool.size === 0) setTimeout(() => pool.size > 0 || void pool.refill(1), PAGES_MS);
     cleanLater(pool);
   }
 
-  /** Once it is quiet: overwrites what isolates left, and fills the pool from clean memory. Busy processes only keep one isolate ahead. */
+  /**
+   * Once it is quiet: overwrites what isolates left, and fills the pool from clean memory. Isolates that were made meanwhile go, for
+   * they can have pages of others. Busy processes only keep one isolate ahead.
+   */
   function cleanLater(pool: IsolatePool): void {
+    dirtySinceMs ??= now();
     clearTimeout(cleaning);
-    cleaning = setTimeout(() => {
-      if (running.size > 0) return cleanLater(pool);
-      pool.dropRecent();
-      void leftovers
-        .scrub()
-        .then(() => pool.refill())
-        .then(() => (leftovers.dirty ? undefined : pool.settle()));
-    }, QUIET_MS);
+    cleaning = setTimeout(
+      () => {
+        if (running.size > 0) return; // its end comes back here
+        void clean(pool);
+      },
+      Math.max(PAGES_MS, Math.min(QUIET_MS, dirtySinceMs + DIRTY_MS_MAX - now())),
+    );
+  }
+
+  async function clean(pool: IsolatePool): Promise<void> {
+    dirtySinceMs = undefined;
+    await pages.settled();
+    pages.hurry(pool.dropRecent());
+    await stacks.scrub();
+    await pages.settled();
+    fillYoungSpace();
+    await pool.refill();
+    if (dirtySinceMs === undefined && running.size === 0) pool.settle();
   }
 
   function checkAll(): void {

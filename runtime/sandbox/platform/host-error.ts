@@ -24,6 +24,14 @@ export function hostError(code: string, message: string): Error & { code: string
 
 /** The outcome that an uncaught error stands for. Only errors made by us have a code of their own. */
 export function outcomeOf(error: unknown): string {
+  try {
+    return codeOrThrew(error);
+  } catch {
+    return 'CFN_FUNCTION_THREW'; // a proxy whose traps throw
+  }
+}
+
+function codeOrThrew(error: unknown): string {
   if (error instanceof CfnError) return error.code; // of the platform's own parsing; the class is not reachable from outside
   if (typeof error !== 'object' || error === null) return 'CFN_FUNCTION_THREW';
   return codeOf(error) ?? (isAllocationFailure(error) ? 'CFN_LIMIT_MEMORY' : 'CFN_FUNCTION_THREW');
@@ -31,9 +39,5 @@ export function outcomeOf(error: unknown): string {
 
 /** V8's words when the isolate's allocator refuses. A function that fakes them only blames itself for the memory. */
 function isAllocationFailure(error: object): boolean {
-  try {
-    return error instanceof RangeError && error.message === 'Array buffer allocation failed';
-  } catch {
-    return false; // a proxy that throws
-  }
+  return error instanceof RangeError && error.message === 'Array buffer allocation failed';
 }

@@ -1,0 +1,46 @@
+import ivm from 'isolated-vm';
+
+/** Writes over what functions left on the stacks of the threads that ran them: below its last frame a stack stays as it is. */
+export interface StackScrubber {
+  /** When nothing runs. Resolves when all stacks are overwritten. */
+  scrub(): Promise<void>;
+}
+
+/** `threads`: those that run isolates; isolated-vm has one more than there are processors. Each gets an isolate of ours, kept for good. */
+export function stackScrubber(threads: number): StackScrubber {
+  let diggers: Promise<ivm.Reference<(target: number) => void>[]> | undefined;
+  let rounds = 0;
+  let turn: Promise<unknown> = Promise.resolve();
+
+  async function prepare(): Promise<ivm.Reference<(target: number) => void>[]> {
+    const shared = new ivm.ExternalCopy(new SharedArrayBuffer(4));
+    return Promise.all(
+      Array.from({ length: threads }, async () => {
+        const context = await new ivm.Isolate({ memoryLimit: 16 }).createContext();
+        const dig = await context.evalClosure(DIGGER, [shared.copyInto()], { result: { reference: true } });
+        return dig as ivm.Reference<(target: number) => void>;
+      }),
+    );
+  }
+  return {
+    async scrub() {
+      const digging = turn.then(async () => {
+        const target = ++rounds * threads;
+        await Promise.all((await (diggers ??= prepare())).map((dig) => dig.apply(undefined, [target])));
+      });
+      turn = digging.catch(() => undefined);
+      await digging;
+    },
+  };
+}
+
+// All wait until all have started, so that each is on a thread of its own and no stack is left out; not for long, should there be
+// fewer threads. Then each calls itself until its stack is full, with arguments that are zero.
+const DIGGER = `const counter = new Int32Array($0);
+const dig = (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) => { dig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); return 0; };
+return (target) => {
+  Atomics.add(counter, 0, 1);
+  Atomics.notify(counter, 0);
+  for (let seen; (seen = Atomics.load(counter, 0)) < target; ) if (Atomics.wait(counter, 0, seen, 200) === 'timed-out') break;
+  try { dig(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); } catch {}
+};`;

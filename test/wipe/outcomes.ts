@@ -1,0 +1,74 @@
+import { processTree } from '../../deploy/index.ts';
+import { problemCode, type TestSystem } from '../local-system.ts';
+import { program } from './search.ts';
+
+/** Ways in which an invocation can end. */
+export const OUTCOMES = ['success', 'exception', 'timeout', 'cpu', 'abort', 'memory', 'engine failure'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** Uses the marker as functions do: text, JSON, bytes, upper case, base64, and tensors, so that it passes through all kinds of process. */
+export const SOURCE = `export default { async fetch(request, env) {
+  const outcome = request.headers.get('x-outcome');
+  const marker = request.headers.get('x-marker');
+  const bytes = new Uint8Array(await request.arrayBuffer());
+  const text = new TextDecoder().decode(bytes);
+  globalThis.kept = [text.toUpperCase(), btoa(text), ' ' + JSON.stringify({ marker, url: request.url })].map((item) => item + marker);
+  const samples = new Float32Array(512);
+  for (let i = 0; i < 512; i++) samples[i] = bytes[i % bytes.length] / 255;
+  const run = () => env.VAD.run({
+    input: new Tensor('float32', samples, [1, 512]),
+    state: new Tensor('float32', new Float32Array(256), [2, 1, 128]),
+    sr: new Tensor('int64', BigInt64Array.of(16000n), []),
+  });
+  await run();
+  if (outcome === 'exception') throw new Error(marker + text);
+  if (outcome === 'timeout' || outcome === 'abort') await new Promise(() => setTimeout(() => { throw new Error(marker); }, 60_000));
+  if (outcome === 'cpu') for (;;) globalThis.kept.push(text.slice(0, 100) + globalThis.kept.length), globalThis.kept.length > 1000 && globalThis.kept.splice(0);
+  if (outcome === 'memory') for (;;) globalThis.kept.push((text + globalThis.kept.length).toUpperCase());
+  if (outcome === 'engine failure') for (;;) await run();
+  return new Response(bytes, { headers: { 'x-marker': marker } });
+} }`;
+
+const CODES: Readonly<Record<Outcome, readonly string[]>> = {
+  success: [],
+  exception: ['CFN_FUNCTION_THREW'],
+  timeout: ['CFN_LIMIT_WALL'],
+  cpu: ['CFN_LIMIT_CPU'],
+  abort: [],
+  memory: ['CFN_LIMIT_MEMORY', 'CFN_SANDBOX_LOST', 'CFN_LIMIT_CPU'],
+  'engine failure': ['CFN_ENGINE_LOST', 'CFN_SANDBOX_LOST'], // a function whose engine is lost is started anew
+};
+const ABORT_MS = 150;
+
+/** Sends the marker `repeat` times in the body, and in a header and the URL; resolves with the answer. Throws when it is not the one expected. */
+export async function invoke(system: TestSystem, outcome: Outcome, marker: string, repeat: number): Promise<void> {
+  const body = marker.repeat(repeat);
+  const { gatewayUrl, config } = system.local;
+  const call = fetch(`${gatewayUrl}/f/${config.tenant}/wiped/${marker}?q=${marker}`, {
+    method: 'POST',
+    body,
+    headers: { 'x-marker': marker, 'x-outcome': outcome },
+    ...(outcome === 'abort' && { signal: AbortSignal.timeout(ABORT_MS) }),
+  });
+  if (outcome === 'abort') {
+    await call.then(
+      () => Promise.reject(new Error('an aborted call was answered')),
+      () => undefined,
+    );
+    return;
+  }
+  if (outcome === 'engine failure') setTimeout(() => killEngines(system), ABORT_MS);
+  const response = await call;
+  if (outcome === 'success') {
+    if (response.status !== 200 || (await response.text()) !== body)
+      throw new Error(`success was answered with ${response.status}`);
+    return;
+  }
+  const code = await problemCode(response);
+  if (!CODES[outcome].includes(code)) throw new Error(`${outcome} was answered with ${code}`);
+}
+
+function killEngines(system: TestSystem): void {
+  for (const pid of processTree(system.local.worker().pid))
+    if (program(pid) === 'runtime/engine/main.ts') process.kill(pid, 'SIGKILL');
+}

@@ -26,7 +26,7 @@ const SOURCES: Readonly<Record<Kind, readonly string[]>> = {
   probe: ['package.json', 'runtime/jail'],
 };
 const PACKAGES: Readonly<Record<Kind, readonly string[]>> = {
-  sandbox: ['isolated-vm', 'node-gyp-build'],
+  sandbox: ['isolated-vm', 'node-gyp-build', 'koffi', `@koromix/koffi-linux-${process.arch}`],
   engine: ['zod', 'jose', 'hpke', 'smol-toml', 'onnxruntime-node', 'onnxruntime-common'],
   probe: [],
 };

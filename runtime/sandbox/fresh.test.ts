@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeRequest } from '../../proto/bhttp.ts';
 import { invoke } from './invocation.ts';
-import { makeSnapshot, readyIsolate, type IsolateRecipe } from './isolate.ts';
+import { readyIsolate, type IsolateRecipe } from './isolate.ts';
+import { makeSnapshot, readPlatform } from './platform-image.ts';
 import { buildPlatformSource } from './platform-source.ts';
 import { startTestSandbox, type TestSandbox } from './testing.ts';
 
@@ -104,10 +105,11 @@ describe.each([
 });
 
 test('INV-09 the code cache is made of the bundle before anything runs, and stays as it is', async () => {
-  const platform = await buildPlatformSource();
+  const platform = readPlatform(await buildPlatformSource());
   const recipe: IsolateRecipe = {
     platform,
-    snapshot: makeSnapshot(platform),
+    loaded: [],
+    snapshot: makeSnapshot(platform, []),
     bundle:
       'export default { async fetch(request) { globalThis.kept = await request.text(); const lazy = () => "made later " + kept; return new Response(lazy()); } };',
     options: { vars: {}, models: [] },

@@ -200,7 +200,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     cleaning = setTimeout(
       () => {
         if (running.size > 0) return; // its end comes back here
-        void clean(pool);
+        clean(pool).catch(exit); // what cannot be cleaned must not go on
       },
       Math.max(PAGES_MS, Math.min(QUIET_MS, dirtySinceMs + DIRTY_MS_MAX - now())),
     );

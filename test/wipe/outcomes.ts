@@ -39,33 +39,47 @@ const CODES: Readonly<Record<Outcome, readonly string[]>> = {
   'engine failure': ['CFN_ENGINE_LOST', 'CFN_SANDBOX_LOST'], // a function whose engine is lost is started anew
 };
 const ABORT_MS = 150;
+/** A worker whose process has just ended, or that was stopped for a search when the gateway asked for evidence, says to try again. */
+const ATTEMPTS = 8;
 
-/** Sends the marker `repeat` times in the body, and in a header and the URL; resolves with the answer. Throws when it is not the one expected. */
+/** Sends the marker `repeat` times in the body, and in a header and the URL, until the outcome is the one wanted. */
 export async function invoke(system: TestSystem, outcome: Outcome, marker: string, repeat: number): Promise<void> {
-  const body = marker.repeat(repeat);
+  for (let attempt = 1; ; attempt++) {
+    const got = await attemptOnce(system, outcome, marker, repeat);
+    if (got === outcome) return;
+    if (typeof got === 'string' || got.status !== 503 || attempt === ATTEMPTS)
+      throw new Error(`${outcome} was answered with ${JSON.stringify(got)}`);
+    await new Promise((resolve) => setTimeout(resolve, 200 * attempt));
+  }
+}
+
+async function attemptOnce(
+  system: TestSystem,
+  outcome: Outcome,
+  marker: string,
+  repeat: number,
+): Promise<Outcome | { readonly status: number; readonly code: string }> {
   const { gatewayUrl, config } = system.local;
+  const body = marker.repeat(repeat);
   const call = fetch(`${gatewayUrl}/f/${config.tenant}/wiped/${marker}?q=${marker}`, {
     method: 'POST',
     body,
     headers: { 'x-marker': marker, 'x-outcome': outcome },
     ...(outcome === 'abort' && { signal: AbortSignal.timeout(ABORT_MS) }),
   });
-  if (outcome === 'abort') {
-    await call.then(
-      () => Promise.reject(new Error('an aborted call was answered')),
-      () => undefined,
-    );
-    return;
+  const kill = outcome === 'engine failure' ? setTimeout(() => killEngines(system), ABORT_MS) : undefined;
+  try {
+    const response = await call;
+    if (response.status === 200)
+      return (await response.text()) === body ? 'success' : { status: 200, code: 'another text' };
+    const code = await problemCode(response);
+    return CODES[outcome].includes(code) ? outcome : { status: response.status, code };
+  } catch (error) {
+    if (outcome === 'abort' && error instanceof Error && error.name === 'TimeoutError') return 'abort';
+    throw error;
+  } finally {
+    clearTimeout(kill);
   }
-  if (outcome === 'engine failure') setTimeout(() => killEngines(system), ABORT_MS);
-  const response = await call;
-  if (outcome === 'success') {
-    if (response.status !== 200 || (await response.text()) !== body)
-      throw new Error(`success was answered with ${response.status}`);
-    return;
-  }
-  const code = await problemCode(response);
-  if (!CODES[outcome].includes(code)) throw new Error(`${outcome} was answered with ${code}`);
 }
 
 function killEngines(system: TestSystem): void {

@@ -13,6 +13,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   jail: async () => (await import('./jail.ts')).jail(),
   stream: async () => (await import('./stream.ts')).stream(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
+  'co-tenant': async () => (await import('./co-tenant.ts')).coTenant(),
   wipe: async () => (await import('./wipe.ts')).wipe(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
 };

@@ -10,6 +10,8 @@ export interface IsolatePool {
   /** Disposes those made since `settle`, for the memory they were given could hold what others left; answers how many. */
   dropRecent(): number;
   settle(): void;
+  /** Makes all of them recent ones. */
+  unsettle(): void;
 }
 
 /** @param first one that was made already */
@@ -55,6 +57,10 @@ export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, f
     settle() {
       settled = settled.concat(recent);
       recent = [];
+    },
+    unsettle() {
+      recent = recent.concat(settled);
+      settled = [];
     },
   };
 }

@@ -39,6 +39,8 @@ const CHECK_MS = 4;
 const QUIET_MS = 20;
 /** Cleaning waits no longer than this for quiet, in ms, only for what runs. */
 const DIRTY_MS_MAX = 80;
+/** Quiet for so long, in ms: every isolate is made anew, should one have been given a page of another after all. */
+const LONG_QUIET_MS = 800;
 /** V8 gives pages back within this, in ms: an isolate made then has none that another one left. */
 const PAGES_MS = 3;
 /** Resident memory that a process with nothing to do may gain before it is the functions' fault, in bytes: pool, frames, fragmentation. */
@@ -63,6 +65,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   const stacks = stackScrubber(threads);
   let dirtySinceMs: number | undefined;
   let cleaning: NodeJS.Timeout | undefined;
+  let renewing: NodeJS.Timeout | undefined;
 
   const channel = openChannel(
     socket,
@@ -197,6 +200,12 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   function cleanLater(pool: IsolatePool): void {
     dirtySinceMs ??= now();
     clearTimeout(cleaning);
+    clearTimeout(renewing);
+    renewing = setTimeout(() => {
+      if (running.size > 0) return;
+      pool.unsettle();
+      clean(pool).catch(exit);
+    }, LONG_QUIET_MS);
     cleaning = setTimeout(
       () => {
         if (running.size > 0) return; // its end comes back here

@@ -1,11 +1,5 @@
-import { randomFillSync } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { encodeRequest } from '../../proto/bhttp.ts';
-import { invoke } from './invocation.ts';
-import { readyIsolate, type IsolateRecipe } from './isolate.ts';
-import { makeSnapshot, readPlatform } from './platform-image.ts';
-import { buildPlatformSource } from './platform-source.ts';
 import { startTestSandbox, type TestSandbox } from './testing.ts';
 
 /** Places where code can keep something, as statements over a key `k` and a value `v`. */
@@ -102,44 +96,4 @@ describe.each([
       if ((await run([[place, 'kept', 'vvv']], 'after')) === first) unseen.push(code);
     expect(unseen).toEqual(['registry.register({}, v)']); // nobody can look into that
   }, 60_000);
-});
-
-test('INV-09 the code cache is made of the bundle before anything runs, and stays as it is', async () => {
-  const platform = readPlatform(await buildPlatformSource());
-  const recipe: IsolateRecipe = {
-    platform,
-    loaded: [],
-    snapshot: makeSnapshot(platform, []),
-    bundle:
-      'export default { async fetch(request) { globalThis.kept = await request.text(); const lazy = () => "made later " + kept; return new Response(lazy()); } };',
-    options: { vars: {}, models: [] },
-    memoryMb: 64,
-    onCatastrophe: () => undefined,
-  };
-  const random = (length: number): ArrayBuffer => randomFillSync(new Uint8Array(length)).buffer;
-  const ready = await readyIsolate(recipe, random);
-  const cache = (): Buffer => Buffer.from(recipe.cachedData?.copy() ?? new ArrayBuffer(0));
-  const before = cache();
-  expect(before.length).toBeGreaterThan(100);
-  const request = {
-    method: 'POST',
-    scheme: 'https',
-    authority: 'a.example',
-    path: '/',
-    headers: [],
-    body: Buffer.from('the secret'),
-  };
-  let answered = '';
-  const { done } = invoke(ready, Uint8Array.from(encodeRequest(request)).buffer, 1_000, {
-    engines: [],
-    inputNames: [],
-    limits: { cpuMs: 1_000, wallMs: 1_000, memoryMb: 64 },
-    now: () => performance.now(),
-    random,
-    respond: (bytes) => Promise.resolve(void (answered += Buffer.from(bytes).toString('latin1'))),
-  });
-  expect((await done).code).toBeUndefined();
-  expect(answered).toContain('made later the secret');
-  (await readyIsolate(recipe, random)).isolate.dispose(); // uses the cache
-  expect(cache().equals(before)).toBe(true);
 });

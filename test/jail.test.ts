@@ -26,7 +26,9 @@ async function withModel(system: TestSystem): Promise<void> {
 function processesOf(system: TestSystem, kind: 'sandbox' | 'engine'): number[] {
   return processTree(system.local.worker().pid).filter((pid) => {
     const [program = '', ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    return program.endsWith('/node') && args.some((arg) => arg.endsWith(`runtime/${kind}/main.ts`));
+    return (
+      program.endsWith('/node') && args.some((arg) => /runtime\/(\w+)\/(main\.ts|loader\.cjs)$/.exec(arg)?.[1] === kind)
+    );
   });
 }
 const status = (pid: number, field: string): string =>

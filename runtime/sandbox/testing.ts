@@ -94,6 +94,13 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
       call.used(payload.length);
       return;
     }
+    if (message.op === 'fetch')
+      void channel.send({
+        op: 'fetch-failed',
+        id: message.id,
+        call: message.call,
+        message: 'there is no network here',
+      });
     if (message.op !== 'done') return;
     waiting.delete(message.id);
     call.resolve(readAnswer(call.pieces, call.status, message));

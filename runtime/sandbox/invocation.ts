@@ -218,7 +218,8 @@ export function invoke(
     },
     fetch(call, redirect, streamed, bytes) {
       if (!(bytes instanceof ArrayBuffer) || !Number.isSafeInteger(call) || call < 1 || fetched.has(call)) return;
-      if (fetched.size > EGRESS_CALLS_MAX) return send('refused', call, 'TypeError', `fetch: over ${EGRESS_CALLS_MAX} calls`);
+      if (fetched.size > EGRESS_CALLS_MAX)
+        return send('refused', call, 'TypeError', `fetch: over ${EGRESS_CALLS_MAX} calls`);
       fetched.set(call, bodyOf(call));
       const piece = new Uint8Array(bytes);
       pass({ op: 'fetch', call, redirect: String(redirect), streamed: Boolean(streamed) }, piece);

@@ -55,7 +55,18 @@ export type HostEvent =
   | ['failed', id: number, code: string, message: string];
 
 /** Calls that the isolate does not wait for. */
-export const TOLD = ['respond', 'finish', 'run', 'startTimer', 'stopTimer', 'call', 'pull', 'drop', 'fetch', 'sendBody'] as const;
+export const TOLD = [
+  'respond',
+  'finish',
+  'run',
+  'startTimer',
+  'stopTimer',
+  'call',
+  'pull',
+  'drop',
+  'fetch',
+  'sendBody',
+] as const;
 /** Calls that block the isolate until the answer is there. */
 export const ASKED = ['random', 'partSource'] as const;
 

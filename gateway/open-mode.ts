@@ -60,8 +60,7 @@ export async function openCall(
     // Not awaited before the answer is read: a worker may refuse while the body is still on its way.
     sendSealed(call, exchange.body).catch((cause: unknown) => response.stop(toCfnError(cause)));
     const opened = await exchange.open(response.bytes);
-    writeHead(sink, opened, it, worker);
-    await writeBody(sink, opened);
+    await writeAnswer(sink, opened, () => writeHead(sink, opened, it, worker), response.stop);
     return { receipt: await opened.receipt, failure: undefined };
   } catch (cause) {
     const failure = toCfnError(cause);
@@ -99,16 +98,34 @@ function writeHead(
   }
 }
 
-async function writeBody(sink: ServerResponse, opened: OpenedResponse): Promise<void> {
+/** Sends the head with the first chunk, or soon; what fails before that can still be said in its place. */
+async function writeAnswer(
+  sink: ServerResponse,
+  opened: OpenedResponse,
+  writeHead: () => void,
+  stop: (failure: CfnError) => void,
+): Promise<void> {
   // A first chunk that is there already travels with the head; a function that streams later gets its head sent now.
-  const flush = setImmediate(() => sink.flushHeaders());
+  const flush = setImmediate(() => {
+    try {
+      writeHead();
+      sink.flushHeaders();
+    } catch (cause) {
+      stop(toCfnError(cause));
+    }
+  });
+  const begin = (): void => {
+    clearImmediate(flush);
+    if (!sink.headersSent) writeHead();
+  };
   try {
     for await (const chunk of opened.body) {
-      clearImmediate(flush);
       if (sink.destroyed) throw new CfnError('CFN_ABORTED', 'the caller went away');
+      begin();
       if (!sink.write(chunk)) await writable(sink);
     }
     // Only here is the end authenticated, and the receipt checked: `end` says to the caller that the answer is whole.
+    begin();
     sink.end();
   } finally {
     clearImmediate(flush);

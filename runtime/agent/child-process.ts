@@ -71,12 +71,11 @@ export function startChild(
   const closed = Promise.withResolvers<void>();
   process_.once('exit', () => exited.resolve());
   process_.once('error', () => exited.resolve());
-  const socket = process_.stdio[3] as Socket;
-  if (program !== undefined) socket.write(program);
-  const channel = openChannel(socket, onFrame, () => {
+  const onClose = (): void => {
     closed.resolve();
     kill();
-  });
+  };
+  const channel = openChannel(process_.stdio[3] as Socket, onFrame, onClose, program);
   const ended = Promise.all([exited.promise, closed.promise]).then(() =>
     rmSync(sockets, { recursive: true, force: true }),
   );

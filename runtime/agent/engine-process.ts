@@ -54,7 +54,9 @@ export async function startEngine(options: ChildOptions): Promise<EngineProcess>
   const ask = async (message: AgentToEngine): Promise<Reply> => {
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     waiting.push({ resolve, reject });
-    send(message).catch(reject);
+    send(message).catch((cause: unknown) =>
+      reject(new CfnError('CFN_ENGINE_LOST', 'the engine process ended', { cause })),
+    );
     return promise;
   };
 

@@ -31,6 +31,7 @@ async function manifestOf(models: readonly { binding: string; model: string; dig
 /** A host whose models and sandboxes only count. */
 function host() {
   const seen = { started: 0, killed: 0, acquired: 0 };
+  const retired = Promise.withResolvers<void>();
   const models: ModelHost = {
     acquire: async () => {
       seen.acquired += 1;
@@ -47,10 +48,10 @@ function host() {
       seen.started += 1;
       const ended = new Promise<void>(() => undefined);
       const invoke = (): Promise<never> => Promise.reject(new Error('not here'));
-      return { pid: 1, ended, invoke, abort: () => undefined, kill: () => undefined };
+      return { pid: 1, ended, retired: retired.promise, invoke, abort: () => undefined, kill: () => undefined };
     },
   }));
-  return { functions: functionHost(models, sandboxes), seen };
+  return { functions: functionHost(models, sandboxes), seen, retire: retired.resolve };
 }
 
 describe('INV-08 the worker starts what the author signed', () => {
@@ -90,6 +91,17 @@ test('without its model a function does not start, and the sandbox made for it e
   expect(seen).toEqual({ started: 0, killed: 1, acquired: 1 });
   const unnamed = await manifestOf([{ binding: 'M', model: 'acme/m@2', digest: 'b'.repeat(64) }]);
   await expect(functions.load(unnamed.jws, bundle, [])).rejects.toMatchObject({ code: 'CFN_MODEL_NOT_FOUND' });
+});
+
+test('a sandbox that ran out of memory gets no more requests', async () => {
+  const { functions, retire } = host();
+  const { jws, version } = await manifestOf();
+  await functions.load(jws, bundle, []);
+  const { sandbox } = await functions.ready(version);
+  expect((await functions.ready(version)).sandbox).toBe(sandbox);
+  retire();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect((await functions.ready(version)).sandbox).not.toBe(sandbox);
 });
 
 test('a version that nobody handed over is not found', async () => {

@@ -90,12 +90,19 @@ export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSan
       if (slot.current === mine) slot.current = undefined;
     };
     mine.then(({ sandbox, models: uses }) => {
+      const release = (): void => uses.forEach((use) => use.release());
       const stop = (): void => {
         forget();
         sandbox.kill();
-        for (const use of uses) use.release();
+        // One that is already taking its place acquires its models first: an engine that both need goes on.
+        if (slot.current === undefined) release();
+        else slot.current.then(release, release);
       };
       void sandbox.ended.then(stop);
+      void sandbox.retired.then(() => {
+        forget();
+        ensure(slot).catch(ignore); // at once: so the engines are held on to, and the next caller does not wait
+      });
       for (const use of uses) void use.ended.then(stop);
     }, forget);
     return mine;

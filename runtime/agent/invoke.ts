@@ -53,8 +53,7 @@ export function invoker(deps: InvokerDeps): Invoker {
     const parts = callMessages(call);
     const head = await takeHead(parts);
     const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
-    const ready = deps.functions.ready(head.version); // starts what must start while the request comes in
-    ready.catch(() => undefined);
+    deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
     const gone = new AbortController();
     const receipt = Promise.withResolvers<string | undefined>();
     call.once('cancelled', () => gone.abort());
@@ -63,7 +62,7 @@ export function invoker(deps: InvokerDeps): Invoker {
       const request = await openRequest(deps.keys.ohttp, chunks(parts), bodyLimits(limits).requestBytesMax);
       try {
         const answer = await sealedAnswer(request, call, gone.signal);
-        const ran = await run(deps, head, request, ready, answer, gone.signal);
+        const ran = await run(deps, head, request, answer, gone.signal);
         await answer.flushed();
         const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
         const jws = await deps.sign(claims(deps, head, request, answer, ran, agentBytesOverwritten));
@@ -106,7 +105,6 @@ async function run(
   deps: InvokerDeps,
   head: InvokeHead,
   request: OpenedRequest,
-  ready: Promise<ReadyFunction>,
   answer: SealedAnswer,
   gone: AbortSignal,
 ): Promise<Outcome> {
@@ -121,7 +119,7 @@ async function run(
         'the request was sealed for another function version than it was routed to',
       );
     }
-    running = await ready;
+    running = await deps.functions.ready(head.version);
     let session: EgressSession | undefined;
     const { allow } = running.signed.manifest.egress;
     try {

@@ -35,6 +35,10 @@ interface Engine {
   readonly shapes: ModelShapes;
   /** Live leases: end on the monotonic clock, ms. */
   readonly leases: Map<string, number>;
+  /** Functions that are getting a lease on it: it is not ended under their hands. */
+  joining: number;
+  /** Takes it off the map, so that the next function starts another. */
+  readonly forget: () => void;
 }
 
 export interface ModelHostDeps {
@@ -59,10 +63,25 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
     for (let known = engines.get(model.digest); known !== undefined; known = engines.get(model.digest)) {
       const running = await known.catch(() => undefined);
       if (running === undefined) continue; // it is off the map, or another is being started
-      const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: running.process.wrappingKey });
-      return hold(running, released);
+      running.joining += 1;
+      try {
+        const released = await deps.keys.release(model.kms.url, {
+          ...subject,
+          wrappingKey: running.process.wrappingKey,
+        });
+        return await hold(running, released);
+      } finally {
+        running.joining -= 1;
+        endUnheld(running);
+      }
     }
     return startOne();
+
+    function endUnheld(engine: Engine): void {
+      if (engine.leases.size > 0 || engine.joining > 0) return;
+      engine.process.kill(); // the weights' memory goes with the process
+      engine.forget();
+    }
 
     /** On the map before anything is awaited: whoever comes in the meantime waits for this one. */
     async function startOne(): Promise<ModelUse> {
@@ -88,7 +107,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
           { digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs },
           deps.blobs,
         );
-        const engine: Engine = { process: taken, shapes, leases: new Map() };
+        const engine: Engine = { process: taken, shapes, leases: new Map(), joining: 0, forget };
         const use = await hold(engine, released);
         resolve(engine);
         deps.log('model.loaded', { model: model.model, digest: model.digest });
@@ -115,12 +134,8 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
         state.over = true;
         clearInterval(timer);
         engine.leases.delete(state.lease);
-        if (engine.leases.size === 0) {
-          engine.process.kill(); // the weights' memory goes with the process
-          engines.delete(model.digest);
-        } else {
-          void engine.process.unlisten(socketPath).catch(() => undefined);
-        }
+        endUnheld(engine);
+        if (engine.leases.size > 0) void engine.process.unlisten(socketPath).catch(() => undefined);
         deps.log('lease.ended', { model: model.model, code: reason.code });
         void engine.process.ended
           .then(() => deps.keys.reportDropped(model.kms.url, state.lease, reason.code))

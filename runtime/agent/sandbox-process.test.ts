@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { spawn } from 'node:child_process';
 import type { Jail } from '../jail/index.ts';
-import { prepareSandbox } from './sandbox-process.ts';
+import { prepareSandbox, type InvocationEnd, type SandboxProcess } from './sandbox-process.ts';
 
 /** A sandbox that was broken into, as far as the agent sees: whatever it likes on its channel. */
 const SCRIPT = `
@@ -32,17 +32,22 @@ const noEgress = (): never => {
   throw new Error('there is no egress here');
 };
 
-async function invoke(done: object) {
+async function start(done: object): Promise<SandboxProcess> {
   const jail: Jail = {
     layers: [],
     start: (_kind, { stdio }) => spawn(process.execPath, ['-e', SCRIPT, JSON.stringify(done)], { stdio }),
   };
   const prepared = prepareSandbox({ program: new Uint8Array(0), platform: '' }, { jail, socketDir, stderr: 'inherit' });
   const limits = { cpuMs: 1_000, wallMs: 1_000, memoryMb: 64 };
-  const sandbox = await prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
+  return prepared.start({ limits, vars: {}, models: [], poolSize: 1, bundle: new Uint8Array(0) });
+}
+const request = { message: [new Uint8Array(1)], rest: undefined, wallMs: 1_000, egress: noEgress };
+const noAnswer = async (): Promise<void> => undefined;
+
+async function invoke(done: object): Promise<InvocationEnd> {
+  const sandbox = await start(done);
   try {
-    const request = { message: [new Uint8Array(1)], rest: undefined, wallMs: 1_000, egress: noEgress };
-    return await sandbox.invoke('call', request, async () => undefined);
+    return await sandbox.invoke('call', request, noAnswer);
   } finally {
     sandbox.kill();
     await sandbox.ended;
@@ -60,4 +65,22 @@ test.each([
   ['nothing', {}],
 ])('INV-16 a sandbox that puts %s where the receipt is made is ended', async (_what, done) => {
   expect(await invoke(done)).toMatchObject({ code: 'CFN_SANDBOX_LOST', usage: { cpuMs: 0 } });
+});
+
+test('INV-11 one that ran out of memory is retired, and ends after its last invocation', async () => {
+  const sandbox = await start({ code: 'CFN_LIMIT_MEMORY', usage: USAGE, wipe: WIPE });
+  const other = sandbox.invoke('other', request, noAnswer);
+  expect(await sandbox.invoke('call', request, noAnswer)).toMatchObject({ code: 'CFN_LIMIT_MEMORY' });
+  await sandbox.retired;
+  const stillThere = await Promise.race([
+    sandbox.ended.then(() => false),
+    new Promise((r) => setTimeout(r, 100, true)),
+  ]);
+  expect(stillThere).toBe(true);
+  sandbox.kill();
+  expect(await other).toMatchObject({ code: 'CFN_SANDBOX_LOST' });
+
+  const alone = await start({ code: 'CFN_LIMIT_MEMORY', usage: USAGE, wipe: WIPE });
+  await alone.invoke('call', request, noAnswer);
+  await alone.ended;
 });

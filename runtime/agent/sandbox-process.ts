@@ -62,6 +62,11 @@ export type OnResponse = (piece: Uint8Array, status: number | undefined) => Prom
 export interface SandboxProcess {
   readonly pid: number;
   readonly ended: Promise<void>;
+  /**
+   * It ran out of memory: take another one for what comes. V8 does not unwind an isolate then, so that only the end of the process gives
+   * its memory back; it ends after the last of its invocations.
+   */
+  readonly retired: Promise<void>;
   /** Runs one request. */
   invoke(id: string, request: InvocationRequest, onResponse: OnResponse): Promise<InvocationEnd>;
   /** Ends an invocation; the code is what it comes to. */
@@ -111,6 +116,8 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
   }
   const running = new Map<string, Running>();
   const ready = Promise.withResolvers<void>();
+  const retired = Promise.withResolvers<void>();
+  let isRetired = false;
   const child = startChild('sandbox', { ...options, program }, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
     switch (message.op) {
@@ -139,6 +146,11 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
         running.delete(id);
         call?.window.close();
         call?.end(code === undefined ? { usage, wipe } : { code: known, usage, wipe });
+        if (code === 'CFN_LIMIT_MEMORY') {
+          isRetired = true;
+          retired.resolve();
+        }
+        if (isRetired && running.size === 0) child.kill();
       }
     }
   });
@@ -196,6 +208,7 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
   const sandbox: SandboxProcess = {
     pid,
     ended,
+    retired: retired.promise,
     kill,
     abort: (id, code) => void send({ op: 'abort', id, code }).catch(() => undefined),
     async invoke(id, { message, rest, wallMs, egress }, onResponse) {

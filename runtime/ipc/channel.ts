@@ -23,8 +23,18 @@ export interface Channel {
 
 const PREFIX_BYTES = 8;
 
-/** Takes over a connected stream socket and runs frames over it. `onFrame` must not throw; `onClose` is called once, with the reason if there is one. */
-export function openChannel(given: Socket, onFrame: (frame: Frame) => void, onClose: (error?: Error) => void): Channel {
+/**
+ * Takes over a connected stream socket and runs frames over it. `onFrame` must not throw; `onClose` is called once, with the reason if
+ * there is one.
+ *
+ * @param preamble bytes that the other end gets before the first frame
+ */
+export function openChannel(
+  given: Socket,
+  onFrame: (frame: Frame) => void,
+  onClose: (error?: Error) => void,
+  preamble?: Uint8Array,
+): Channel {
   const assembler = new FrameAssembler(onFrame);
   let failure: Error | undefined;
   const socket = ownReads(given, (bytes) => {
@@ -40,6 +50,7 @@ export function openChannel(given: Socket, onFrame: (frame: Frame) => void, onCl
     assembler.wipe();
     onClose(failure);
   });
+  if (preamble !== undefined) socket.write(preamble);
   return {
     async send(header, ...payloads) {
       const head = Buffer.from(JSON.stringify(header));

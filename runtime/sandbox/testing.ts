@@ -106,13 +106,12 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     call.resolve(readAnswer(call.pieces, call.status, message));
   }
   const exited = new Promise<void>((resolve) => child.on('exit', () => resolve()));
-  const socket = child.stdio[3] as Socket;
-  socket.write(program);
-  const channel = openChannel(socket, onFrame, () => {
+  const onClose = (): void => {
     const error = new Error('the sandbox process ended');
     first.reject(error);
     for (const call of waiting.values()) call.reject(error);
-  });
+  };
+  const channel = openChannel(child.stdio[3] as Socket, onFrame, onClose, program);
   const start: AgentToSandbox = {
     op: 'start',
     limits: { cpuMs: 5_000, wallMs: 10_000, memoryMb: 64, ...options.limits },

@@ -10,11 +10,11 @@ export const exhaustion: readonly EscapeCase[] = [
   usesUpCpu('a loop that catches everything', `for (;;) { try { for (;;); } catch {} finally { for (;;); } }`),
   usesUpCpu('a loop in a getter of the answer', `return new Response('x', { headers: { get a() { for (;;); } } });`),
   usesUpCpu('a loop in a timer', `await new Promise(() => setTimeout(() => { for (;;); }));`),
-  usesUpCpu(
+  usesUpMemory(
     'a loop of microtasks',
     `await new Promise(() => { const spin = () => Promise.resolve().then(spin); spin(); });`,
   ),
-  usesUpCpu(
+  usesUpMemory(
     'a loop of queueMicrotask',
     `await new Promise(() => { const spin = () => queueMicrotask(spin); spin(); });`,
   ),
@@ -25,7 +25,7 @@ export const exhaustion: readonly EscapeCase[] = [
     'a loop in waitUntil',
     `ctx.waitUntil(Promise.resolve().then(() => { for (;;); })); return new Response('x');`,
   ),
-  usesUpCpu(
+  usesUpMemory(
     'an iterator without end',
     `new Headers({ [Symbol.iterator]: function* () { for (let i = 0;; i++) yield ['a', 'b'.repeat(0)]; } }); for (;;);`,
   ),

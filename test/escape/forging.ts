@@ -30,7 +30,7 @@ export const forging: readonly EscapeCase[] = [
   {
     name: 'an error thrown by the stream of the answer',
     source: `return new Response(new ReadableStream({ pull() { throw new Error('x'); } }));`,
-    holds: ['CFN_FUNCTION_THREW', 'cut'],
+    holds: ['CFN_FUNCTION_THREW', 'CFN_RESPONSE_TRUNCATED', 'cut'],
   },
   {
     name: 'a failure in waitUntil',

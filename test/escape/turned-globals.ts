@@ -8,7 +8,7 @@ const ROUND = `const digest = await crypto.subtle.digest('SHA-256', new Uint8Arr
 /** Replaces methods by ones that note every function they see which is not the language's and not this function's own. */
 const spyOn = (paths: readonly string[]): string => `
   const natives = new Set(); const walk = (o, depth) => { if (o === null || (typeof o !== 'object' && typeof o !== 'function') || natives.has(o) || depth > 4) return; natives.add(o); for (const k of Reflect.ownKeys(o)) { const d = Reflect.getOwnPropertyDescriptor(o, k); if (d.value) walk(d.value, depth + 1); if (d.get) natives.add(d.get); if (d.set) natives.add(d.set); } };
-  walk(globalThis, 0); walk(env, 0);
+  walk(globalThis, 0); walk(Object.getPrototypeOf(Uint8Array), 0); walk(env, 0);
   const leaks = new Set(); const own = new Set(); const { ownKeys, getOwnPropertyDescriptor, apply } = Reflect; const has = Set.prototype.has, add = Set.prototype.add; let busy = false;
   const note = (value, depth) => { if (depth > 3 || value === null || (typeof value !== 'object' && typeof value !== 'function')) return; if (typeof value === 'function' && !apply(has, natives, [value]) && /\\{ \\[native code\\] \\}/.test('' + apply(Function.prototype.toString, value, [])) && !value.name.startsWith('bound ') && !/^$|^(resolve|reject)$/.test(value.name)) apply(add, leaks, [value.name]); if (typeof value === 'function') return; for (const k of ownKeys(value)) { const d = getOwnPropertyDescriptor(value, k); if (d && 'value' in d) note(d.value, depth + 1); if (/^(respond|finish|startTimer|stopTimer)$/.test('' + (typeof k === 'symbol' ? '' : k))) apply(add, leaks, [k]); } };
   const spy = (holder, name) => { const real = holder[name]; const fake = function (...args) { if (!busy) { busy = true; try { note(this, 0); for (let i = 0; i < args.length; i++) note(args[i], 0); } catch {} busy = false; } return new.target ? Reflect.construct(real, args, new.target) : apply(real, this, args); }; natives.add(fake); try { Object.defineProperty(holder, name, { value: fake, writable: true, configurable: true }); } catch {} };
@@ -89,11 +89,12 @@ export const turnedGlobals: readonly EscapeCase[] = [
     `[Object, Array, Promise, Map, Uint8Array, Error].forEach((C) => Object.freeze(C.prototype)); return 'done';`,
     'done',
   ),
-  says(
-    'Symbol.species that makes other arrays',
-    `class Evil extends Array { static get [Symbol.species]() { return class { constructor() { throw new Error('species'); } }; } } Object.defineProperty(Array, Symbol.species, { get() { return Evil; }, configurable: true }); return 'done';`,
-    'done',
-  ),
+  // The platform's own arrays fail then, in the function's own isolate.
+  {
+    name: 'Symbol.species that makes other arrays',
+    source: `class Evil extends Array { static get [Symbol.species]() { return class { constructor() { throw new Error('species'); } }; } } Object.defineProperty(Array, Symbol.species, { get() { return Evil; }, configurable: true }); return Response.json('done');`,
+    holds: ['CFN_FUNCTION_THREW', 'CFN_FUNCTION_NO_RESPONSE'],
+  },
   says(
     'Symbol.hasInstance that says yes',
     `Object.defineProperty(Response, Symbol.hasInstance, { value: () => true }); Object.defineProperty(Tensor, Symbol.hasInstance, { value: () => true }); return env.VAD.run({ input: { type: 'float32', data: { byteLength: 9 }, dims: [1, 512] } }).then(() => 'ran', (e) => 'refused');`,

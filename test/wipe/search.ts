@@ -83,7 +83,7 @@ export function program(pid: number): string {
     const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     return (
       args
-        .find((part) => part.endsWith('.ts'))
+        .find((part) => /\.(ts|cjs)$/.test(part))
         ?.split('/')
         .slice(-3)
         .join('/') ?? String(pid)

@@ -7,20 +7,36 @@ import {
   droppedSchema,
   grantSchema,
   nameSchema,
+  newTokenSchema,
   putKeySchema,
+  quotasSchema,
   releaseRequestSchema,
   toCfnError,
+  withdrawalRequestSchema,
   type ErrorCode,
 } from '../proto/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { demandModel, putGrant } from './grants.ts';
 import { parseInput, problemResponse, readJson } from './http.ts';
 import { acceptDropped, leaseRemainingMs, revokeLease } from './leases.ts';
-import { LEASES_LISTED_MAX, RELEASE_BODY_BYTES_MAX, RELEASES_INFLIGHT_MAX, SMALL_BODY_BYTES_MAX } from './limits.ts';
+import {
+  AUDIT_PAGE_MAX,
+  LEASES_LISTED_MAX,
+  POLICY_BYTES_MAX,
+  RELEASE_BODY_BYTES_MAX,
+  RELEASES_INFLIGHT_MAX,
+  SMALL_BODY_BYTES_MAX,
+  WITHDRAWAL_BYTES_MAX,
+} from './limits.ts';
+import { rotateNamespaceKey, rotateRootKey } from './namespace-key.ts';
+import { listKeys } from './key-list.ts';
 import { putModel } from './models.ts';
+import { addOwner, addToken } from './owners.ts';
+import { parsePolicy } from './policies.ts';
 import { release } from './release.ts';
 import { isLive, type StoredGrant, type StoredLease } from './store.ts';
-import { demandAdmin, demandOwner, identify, makeOwnerToken, tokenDigest } from './tokens.ts';
+import { demandAdmin, demandOwner, identify, readerOf } from './tokens.ts';
+import { withdrawFunction, withdrawModel } from './withdrawals.ts';
 
 /** One line for each call. The route, not the path: paths hold lease ids. */
 export interface CallLog {
@@ -67,7 +83,7 @@ export function createKms(
   app.notFound(() => problemResponse(new CfnError('CFN_NOT_FOUND', 'there is no such route')));
 
   // Workers. Evidence is what lets them in; nothing else is asked of them.
-  app.get('/v1/info', (c) => c.json({ publicKey: deps.sealingKey.publicKey }));
+  app.get('/v1/info', (c) => c.json({ publicKey: deps.sealingKey.publicKey, auditKey: deps.auditKey }));
   app.post('/v1/challenge', (c) => c.json(deps.challenges.issue()));
   app.post('/v1/release', async (c) => {
     const request = await readJson(c, releaseRequestSchema, RELEASE_BODY_BYTES_MAX);
@@ -90,14 +106,76 @@ export function createKms(
     return c.json({});
   });
 
+  // Authors.
+  app.post('/v1/withdrawals', async (c) => {
+    const request = await readJson(c, withdrawalRequestSchema, WITHDRAWAL_BYTES_MAX);
+    return c.json({ leasesRevoked: await withdrawFunction(request, deps) });
+  });
+
   // The administrator.
   app.post('/v1/owners', async (c) => {
     demandAdmin(await callerOf(c.req.header('authorization')));
     const { name } = await readJson(c, ownerSchema, SMALL_BODY_BYTES_MAX);
-    const token = makeOwnerToken(name, deps.randomBytes);
-    if (!(await store.addOwner(name, tokenDigest(token), now().getTime())))
-      throw new CfnError('CFN_CONFLICT', `owner ${name} exists`);
-    return c.json({ token }, 201);
+    return c.json(await addOwner(name, deps), 201);
+  });
+  app.get('/v1/owners', async (c) => {
+    demandAdmin(await callerOf(c.req.header('authorization')));
+    const owners = await store.owners();
+    return c.json({ owners: owners.map(({ name, quotas, addedAt }) => ({ name, quotas, addedAt: iso(addedAt) })) });
+  });
+  app.put('/v1/owners/:name/quotas', async (c) => {
+    demandAdmin(await callerOf(c.req.header('authorization')));
+    const quotas = await readJson(c, quotasSchema, SMALL_BODY_BYTES_MAX);
+    if (!(await store.setQuotas(c.req.param('name'), quotas, now().getTime())))
+      throw new CfnError('CFN_NOT_FOUND', 'there is no such owner');
+    return c.json(quotas);
+  });
+
+  // Owner and administrator alike, each of what is theirs: the token says whose namespace, and no call can name another.
+  app.get('/v1/keys', async (c) =>
+    c.json(await listKeys(readerOf(await callerOf(c.req.header('authorization'))), deps)),
+  );
+  app.post('/v1/keys/rotate', async (c) => {
+    const caller = await callerOf(c.req.header('authorization'));
+    return c.json(
+      caller.role === 'admin' ? await rotateRootKey(deps) : await rotateNamespaceKey(demandOwner(caller), deps),
+    );
+  });
+  app.get('/v1/audit', async (c) => {
+    const reader = readerOf(await callerOf(c.req.header('authorization'))) ?? '';
+    const after = parseInput(z.coerce.number().int().nonnegative(), c.req.query('after') ?? '0', 'after');
+    return c.json(await store.auditPage(reader, after, AUDIT_PAGE_MAX));
+  });
+
+  // An owner's namespace.
+  app.get('/v1/tokens', async (c) => {
+    const tokens = await store.tokens(await ownerOf(c.req.header('authorization')));
+    return c.json({ tokens: tokens.map(({ id, role, madeAt }) => ({ id, role, madeAt: iso(madeAt) })) });
+  });
+  app.post('/v1/tokens', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    const { role } = await readJson(c, newTokenSchema, SMALL_BODY_BYTES_MAX);
+    return c.json(await addToken(owner, role, deps), 201);
+  });
+  app.delete('/v1/tokens/:id', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    if (!(await store.removeToken(owner, c.req.param('id'), now().getTime())))
+      throw new CfnError('CFN_NOT_FOUND', 'there is no such token, or it is the last that may change anything');
+    return c.json({});
+  });
+  app.get('/v1/policy', async (c) =>
+    c.json((await deps.policies.of(readerOf(await callerOf(c.req.header('authorization'))))).policy),
+  );
+  app.put('/v1/policy', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    const { policy, digest } = await parsePolicy(await readJson(c, z.unknown(), POLICY_BYTES_MAX));
+    await store.setPolicy(owner, JSON.stringify(policy), digest, now().getTime());
+    return c.json({ policy: digest });
+  });
+  app.delete('/v1/policy', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    await store.setPolicy(owner, undefined, "the KMS's own", now().getTime());
+    return c.json({});
   });
 
   // Model owners. Each sees and changes what is theirs; the administrator sees all and may revoke.
@@ -108,18 +186,28 @@ export function createKms(
     return c.json({ digest }, added ? 201 : 200);
   });
   app.get('/v1/models', async (c) => {
-    const caller = await callerOf(c.req.header('authorization'));
-    const models = await store.models(caller.role === 'owner' ? caller.owner : undefined);
+    const models = await store.models(readerOf(await callerOf(c.req.header('authorization'))));
     return c.json({
-      models: models.map(({ digest, model, storedAt }) => ({ digest, model, storedAt: iso(storedAt) })),
+      models: models.map(({ digest, model, storedAt, withdrawnAt }) => ({
+        digest,
+        model,
+        storedAt: iso(storedAt),
+        ...(withdrawnAt !== undefined && { withdrawnAt: iso(withdrawnAt) }),
+      })),
     });
+  });
+  app.delete('/v1/models/:digest', async (c) => {
+    const owner = await ownerOf(c.req.header('authorization'));
+    return c.json({ leasesRevoked: await withdrawModel(c.req.param('digest'), owner, deps) });
   });
   app.put('/v1/models/:digest/grants', async (c) => {
     const key = { owner: await ownerOf(c.req.header('authorization')), digest: c.req.param('digest') };
     return c.json(grantView(await putGrant(key, await readJson(c, grantSchema, SMALL_BODY_BYTES_MAX), deps)));
   });
   app.get('/v1/models/:digest/grants', async (c) => {
-    const key = { owner: await ownerOf(c.req.header('authorization')), digest: c.req.param('digest') };
+    const owner = readerOf(await callerOf(c.req.header('authorization')));
+    if (owner === undefined) throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+    const key = { owner, digest: c.req.param('digest') };
     await demandModel(key, deps);
     return c.json({ grants: (await store.grants(key.digest, key.owner)).map(grantView) });
   });
@@ -130,13 +218,12 @@ export function createKms(
     return c.json({ leasesRevoked: revoked });
   });
   app.get('/v1/leases', async (c) => {
-    const caller = await callerOf(c.req.header('authorization'));
-    const leases = await store.leases(caller.role === 'owner' ? caller.owner : undefined, LEASES_LISTED_MAX);
+    const leases = await store.leases(readerOf(await callerOf(c.req.header('authorization'))), LEASES_LISTED_MAX);
     return c.json({ leases: leases.map((lease) => leaseView(lease, now().getTime())) });
   });
   app.delete('/v1/leases/:id', async (c) => {
     const caller = await callerOf(c.req.header('authorization'));
-    await revokeLease(c.req.param('id'), caller.role === 'owner' ? caller.owner : undefined, deps);
+    await revokeLease(c.req.param('id'), caller.role === 'admin' ? undefined : demandOwner(caller), deps);
     return c.json({});
   });
   return app;
@@ -146,7 +233,8 @@ const iso = (at: number): string => new Date(at).toISOString();
 const grantView = ({ id, grant, grantedAt }: StoredGrant): object => ({ id, ...grant, grantedAt: iso(grantedAt) });
 
 function leaseView(lease: StoredLease, at: number): object {
-  const { id, digest, tenant, version, worker, tee, grant, evidence, policy, revokedAt, droppedAt, statement } = lease;
+  const { id, digest, tenant, version, worker, tee, grant, evidence, policy, keyVersion } = lease;
+  const { revokedAt, droppedAt, statement } = lease;
   return {
     lease: id,
     live: isLive(lease, at),
@@ -159,6 +247,7 @@ function leaseView(lease: StoredLease, at: number): object {
     grant,
     evidence,
     policy,
+    keyVersion,
     startedAt: iso(lease.startedAt),
     endsAt: iso(lease.endsAt),
     ...(revokedAt !== undefined && { revokedAt: iso(revokedAt) }),

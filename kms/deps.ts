@@ -1,6 +1,9 @@
-import type { appraise, AppraisalPolicy } from '../attestation/verifier/index.ts';
+import type { appraise } from '../attestation/verifier/index.ts';
 import type { Challenges } from './challenges.ts';
-import type { Keyring } from './keyring.ts';
+import type { Policies } from './policies.ts';
+import type { Rates } from './rates.ts';
+import type { Refusals } from './refusals.ts';
+import type { RootKey } from './root-key.ts';
 import type { SealingKey } from './sealing-key.ts';
 import type { KeyStore } from './store.ts';
 
@@ -10,11 +13,14 @@ export interface KmsDeps {
   /** Cryptographically secure. */
   readonly randomBytes: (length: number) => Uint8Array;
   readonly store: KeyStore;
-  readonly keyring: Keyring;
+  readonly rootKey: RootKey;
   readonly sealingKey: SealingKey;
   readonly challenges: Challenges;
   readonly appraise: typeof appraise;
-  readonly policy: AppraisalPolicy;
-  /** Digest of `policy`, which every release and lease names. */
-  readonly policyDigest: string;
+  readonly policies: Policies;
+  /** Releases of each namespace. */
+  readonly rates: Rates;
+  readonly refusals: Refusals;
+  /** Raw Ed25519, base64url: who signs the checkpoints of audit logs. */
+  readonly auditKey: string;
 }

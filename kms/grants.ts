@@ -1,5 +1,8 @@
 import { CfnError, frame, sha256Hex, utf8, type Grant, type SignedManifest } from '../proto/index.ts';
+import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
+import { unmetDemands } from './demands.ts';
+import { grantMissing } from './leases.ts';
 import { GRANTS_MAX } from './limits.ts';
 import type { StoredGrant } from './store.ts';
 
@@ -38,21 +41,33 @@ export async function demandModel({ digest, owner }: ModelKey, deps: Pick<KmsDep
 
 /**
  * The grant under which a function may use a model now: the narrowest that matches (a version before an author before
- * neither), so that an owner can give one version a shorter lease; among equals the one that lasts longest.
+ * neither), so that an owner can give one version other terms; among equals the one that lasts longest.
+ *
+ * @throws {CfnError} `CFN_GRANT_MISSING`; `CFN_GRANT_UNMET` when the grant demands another TEE, GPU or image
  */
-export function matchGrant(grants: readonly StoredGrant[], use: SignedManifest, at: number): StoredGrant | undefined {
-  return grants
+export async function findGrant(
+  model: ModelKey,
+  use: SignedManifest,
+  worker: AttestationResult,
+  { store, now }: Pick<KmsDeps, 'store' | 'now'>,
+): Promise<StoredGrant> {
+  const at = now().getTime();
+  const [found] = (await store.grants(model.digest, model.owner))
     .filter(({ grant }) => covers(grant, use, at))
     .toSorted(
       (a, b) => narrowness(b.grant) - narrowness(a.grant) || Date.parse(b.grant.until) - Date.parse(a.grant.until),
-    )[0];
+    );
+  if (found === undefined) throw grantMissing();
+  const unmet = unmetDemands(found.grant, worker);
+  if (unmet.length > 0) throw new CfnError('CFN_GRANT_UNMET', `the owner's grant demands ${unmet.join(', ')}`);
+  return found;
 }
 
 /**
  * Tenant and name are the author's own word: anybody can sign a manifest that says them. Only a grant with `author` or
  * `version` is proof against an operator who deploys code of their own under another tenant's name.
  */
-function covers(grant: Grant, { manifest, author, version }: SignedManifest, at: number): boolean {
+export function covers(grant: Grant, { manifest, author, version }: SignedManifest, at: number): boolean {
   return (
     grant.tenant === manifest.tenant &&
     grant.function === manifest.name &&

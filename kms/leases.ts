@@ -2,9 +2,17 @@ import { CfnError, toBase64url, type Grant, type SignedManifest } from '../proto
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { verifyDropped } from './dropped.ts';
-import { isLive, type LeaseTerm, type StoredGrant, type StoredLease } from './store.ts';
+import { isLive, type LeaseTerm, type StoredGrant, type StoredLease, type StoredModel } from './store.ts';
 
-type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes' | 'policyDigest'>;
+type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes'>;
+
+/** Under what a lease is given. */
+export interface Terms {
+  readonly model: StoredModel;
+  readonly grant: StoredGrant;
+  /** Digest of the appraisal policy. */
+  readonly policy: string;
+}
 
 /**
  * Opens a lease. It is on the disk when this returns, so no key is ever out without one.
@@ -14,15 +22,16 @@ type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes' | 'policyDigest'>
 export async function openLease(
   worker: AttestationResult,
   use: SignedManifest,
-  under: StoredGrant,
+  under: Terms,
   deps: LeaseDeps,
 ): Promise<StoredLease> {
   const startedAt = deps.now().getTime();
   const lease: StoredLease = {
-    ...termOf(worker, under, startedAt, deps),
+    ...termOf(worker, under, startedAt),
     id: toBase64url(deps.randomBytes(32)), // unguessable: whoever knows it may ask for its status
-    digest: under.digest,
-    owner: under.owner,
+    digest: under.grant.digest,
+    owner: under.grant.owner,
+    keyVersion: under.model.keyVersion,
     tenant: use.manifest.tenant,
     function: use.manifest.name,
     version: use.version,
@@ -57,11 +66,11 @@ export async function renewableLease(
 export async function extendLease(
   lease: StoredLease,
   worker: AttestationResult,
-  under: StoredGrant,
+  under: Terms,
   deps: LeaseDeps,
 ): Promise<StoredLease> {
   const at = deps.now().getTime();
-  const term = termOf(worker, under, at, deps);
+  const term = termOf(worker, under, at);
   if (!(await deps.store.renewLease(lease.id, term, at))) throw leaseEnded();
   return { ...lease, ...term };
 }
@@ -101,9 +110,9 @@ const leaseEnded = (): CfnError =>
   new CfnError('CFN_LEASE_ENDED', 'the lease has ended, was revoked, or is not of this worker and use');
 
 /** A lease outlives neither its grant nor the worker keys that the evidence bound. */
-function termOf(worker: AttestationResult, under: StoredGrant, at: number, deps: LeaseDeps): LeaseTerm {
-  const { leaseMs, until }: Grant = under.grant;
+function termOf(worker: AttestationResult, { grant, policy }: Terms, at: number): LeaseTerm {
+  const { leaseMs, until }: Grant = grant.grant;
   const endsAt = Math.min(at + leaseMs, Date.parse(until), Date.parse(worker.workerKeys.notAfter));
   if (endsAt <= at) throw grantMissing();
-  return { grant: under.id, endsAt, evidence: worker.evidenceDigest, policy: deps.policyDigest };
+  return { grant: grant.id, endsAt, evidence: worker.evidenceDigest, policy };
 }

@@ -1,17 +1,35 @@
-import { EVIDENCE_BYTES_MAX, MANIFEST_BYTES_MAX } from '../proto/index.ts';
+import { EVIDENCE_BYTES_MAX, MANIFEST_BYTES_MAX, type Quotas } from '../proto/index.ts';
 
 /** Largest body of a release, in bytes: evidence, manifest, and a little for the rest. */
 export const RELEASE_BODY_BYTES_MAX = EVIDENCE_BYTES_MAX + MANIFEST_BYTES_MAX + 16 * 1024;
 /** Largest body of every other call, in bytes: the largest is a sealed key or a dropped statement, both under 9 KiB. */
 export const SMALL_BODY_BYTES_MAX = 16 * 1024;
+/** Largest body of a withdrawal, in bytes: a manifest, and a little for the rest. */
+export const WITHDRAWAL_BYTES_MAX = MANIFEST_BYTES_MAX + 16 * 1024;
+/** Largest appraisal policy of a namespace, in bytes. */
+export const POLICY_BYTES_MAX = 256 * 1024;
+/** Namespaces whose rates are told apart. */
+export const OWNERS_RATED_MAX = 10_000;
 /** Appraisals at once. Anybody may ask for one, and each costs milliseconds of CPU and up to 2 MiB. First guess. */
 export const RELEASES_INFLIGHT_MAX = 16;
 /** Leases in one listing, newest first. */
 export const LEASES_LISTED_MAX = 1000;
 /** Grants of one model. Each release reads them all. */
 export const GRANTS_MAX = 1000;
-/** Refusals kept in the audit trail, the newest. Strangers cause them, so they must not fill the disk; everything else is kept for good. */
-export const REFUSALS_KEPT = 10_000;
+/** Tokens of one namespace; each call of an owner is compared with all. */
+export const TOKENS_MAX = 32;
+/** Quotas of a namespace for which none were set. First guesses. */
+export const DEFAULT_QUOTAS: Quotas = { models: 1000, grants: 10_000, leases: 10_000, releasesPerMinute: 6000 };
+/** A checkpoint is kept for good after so many entries; otherwise the newest alone. */
+export const CHECKPOINTS_EVERY = 100;
+/** Entries in one page of an audit log. */
+export const AUDIT_PAGE_MAX = 1000;
+/**
+ * Refusals noted one by one in each log: so many at once, and so many a minute. Strangers cause them, so they must not fill the disk: at
+ * this rate they grow by 5 MB a day. Of more, each code's number is noted.
+ */
+export const REFUSALS_AT_ONCE = 1000;
+export const REFUSALS_PER_MINUTE = 10;
 /** Connections at once. */
 export const CONNECTIONS_MAX = 1024;
 /** Time for a whole request to arrive, in ms; a slow sender holds a connection no longer. */

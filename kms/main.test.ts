@@ -12,7 +12,7 @@ let folder: string;
 const running = new Set<ChildProcess>();
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'cfn-kms-'));
-  writeFileSync(join(folder, 'policy.json'), JSON.stringify((await startKms()).deps.policy));
+  writeFileSync(join(folder, 'policy.json'), JSON.stringify((await startKms()).policy));
 });
 afterEach(() => {
   for (const child of running) child.kill('SIGKILL');
@@ -60,7 +60,10 @@ async function refused(...args: string[]): Promise<{ exit: unknown; code: string
 describe('kms process', () => {
   test('starts, serves, and keeps keys and owners through a kill', async () => {
     const first = await start();
-    expect(await (await fetch(`${first.url}/v1/info`)).json()).toEqual({ publicKey: first.publicKey });
+    expect(await (await fetch(`${first.url}/v1/info`)).json()).toEqual({
+      publicKey: first.publicKey,
+      auditKey: expect.any(String) as string,
+    });
     for (const name of ['root.key', 'admin.token', 'keyring.sqlite'])
       expect(statSync(state(name)).mode & 0o777).toBe(0o600);
     const admin = readFileSync(state('admin.token'), 'utf8');

@@ -1,60 +1,106 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { serve } from '@hono/node-server';
-import { appraise, parseWorkerPolicy, policyDigest } from '../attestation/verifier/index.ts';
+import { appraise } from '../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
 import { readPolicyFile } from '../proto/node.ts';
 import { createKms } from './app.ts';
+import { backUp, restore } from './backup.ts';
 import { openChallenges } from './challenges.ts';
-import { openKeyring } from './keyring.ts';
-import { CONNECTIONS_MAX, REQUEST_ARRIVES_MS_MAX } from './limits.ts';
-import { openRootKey } from './root-key.ts';
-import { openSealingKey } from './sealing-key.ts';
-import { sqliteStore } from './sqlite-store.ts';
+import { readCredential } from './credential.ts';
+import { CONNECTIONS_MAX, OWNERS_RATED_MAX, REQUEST_ARRIVES_MS_MAX } from './limits.ts';
+import { openKeyring } from './open-keyring.ts';
+import { openPolicies, parsePolicy } from './policies.ts';
+import { openRates } from './rates.ts';
+import { openRefusals } from './refusals.ts';
 import { openAdminToken } from './tokens.ts';
 
-// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE
+// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE --root-key URI --root-key-credential FILE;
+// and its keyring: kms/main.ts backup --state DIR --to FILE, kms/main.ts restore --state DIR --from FILE --root-key URI
+
+const KEYRING = 'keyring.sqlite';
+/** The root key, and a file with the PIN of its HSM or the token of its transit service. */
+const ROOT_KEY_FLAGS = { 'root-key': { type: 'string' }, 'root-key-credential': { type: 'string' } } as const;
 
 const now = (): Date => new Date();
 const log = (entry: object): void =>
   void process.stderr.write(`${JSON.stringify({ time: now().toISOString(), service: 'kms', ...entry })}\n`);
 
 try {
-  await start(process.argv.slice(2));
+  await main(process.argv.slice(2));
 } catch (cause) {
   const error = toCfnError(cause);
   log({ event: 'refused to start', code: error.code, message: error.message, remedy: error.remedy });
   process.exitCode = error.code === 'CFN_INTERNAL' ? 1 : EXIT_CODES[error.fault];
 }
 
-async function start(argv: readonly string[]): Promise<void> {
-  const { state, listen, policyFile } = parseFlags(argv);
-  const policy = parseWorkerPolicy(await readPolicyFile(policyFile));
+async function main([command = '', ...rest]: readonly string[]): Promise<void> {
   process.umask(0o077); // SQLite's files, too, are nobody else's to read
+  if (command === 'backup') await runBackup(rest);
+  else if (command === 'restore') await runRestore(rest);
+  else await start([command, ...rest].filter((flag) => flag !== ''));
+}
+
+async function runBackup(argv: readonly string[]): Promise<void> {
+  const { state, to } = parseValues(argv, { state: { type: 'string' }, to: { type: 'string' } });
+  if (state === undefined || to === undefined) throw new CfnError('CFN_USAGE', 'expected --state DIR and --to FILE');
+  backUp(join(state, KEYRING), to);
+  process.stdout.write(`${JSON.stringify({ backup: to })}\n`);
+}
+
+async function runRestore(argv: readonly string[]): Promise<void> {
+  const { state, from, ...root } = parseValues(argv, {
+    state: { type: 'string' },
+    from: { type: 'string' },
+    ...ROOT_KEY_FLAGS,
+  });
+  if (state === undefined || from === undefined)
+    throw new CfnError('CFN_USAGE', 'expected --state DIR and --from FILE');
   makeFolder(state);
-  const keyringFile = join(state, 'keyring.sqlite');
-  const rootKey = openRootKey(join(state, 'root.key'), { keyringExists: existsSync(keyringFile), randomBytes });
+  const leasesEnded = await restore(from, join(state, KEYRING), rootKeyUri(state, root), { ...rootKeyDeps(root), now });
+  process.stdout.write(`${JSON.stringify({ restored: state, leasesEnded })}\n`);
+}
+
+async function start(argv: readonly string[]): Promise<void> {
+  const { state, listen, policyFile, root } = parseFlags(argv);
+  const own = await parsePolicy(await readPolicyFile(policyFile));
+  makeFolder(state);
   const adminTokenDigest = openAdminToken(join(state, 'admin.token'), randomBytes);
-  const store = sqliteStore(keyringFile);
-  const keyring = openKeyring(rootKey, randomBytes);
-  const sealingKey = await openSealingKey(store, keyring);
-  const challenges = openChallenges({ now, randomBytes });
+  const keyring = await openKeyring(join(state, KEYRING), rootKeyUri(state, root), rootKeyDeps(root));
+  const { store, rootKey, sealingKey, auditKey } = keyring;
+  const refusals = openRefusals(store, now, OWNERS_RATED_MAX);
   const app = createKms({
     now,
     randomBytes,
     store,
-    keyring,
+    rootKey,
     sealingKey,
-    challenges,
+    auditKey: auditKey.publicKey,
+    challenges: openChallenges({ now, randomBytes }),
     appraise,
-    policy,
+    policies: openPolicies(own, store),
+    rates: openRates(now, OWNERS_RATED_MAX),
+    refusals,
     adminTokenDigest,
-    policyDigest: await policyDigest(policy),
     log: (entry) => log({ event: 'call', ...entry }),
   });
+  const close = async (): Promise<void> => {
+    clearInterval(everyMinute);
+    await refusals.flush();
+    store.close();
+    await rootKey.close();
+  };
+  // Whoever keeps the logs elsewhere can tell later that an audit log was cut together with its checkpoints.
+  const logHeads = async (): Promise<void> => {
+    await refusals.flush();
+    for (const checkpoint of await store.heads()) log({ event: 'audit checkpoint', checkpoint });
+  };
+  const everyMinute = setInterval(() => {
+    logHeads().catch((error: unknown) => log({ event: 'audit checkpoint', code: toCfnError(error).code }));
+  }, 60_000);
 
   const serverOptions = { requestTimeout: REQUEST_ARRIVES_MS_MAX, headersTimeout: REQUEST_ARRIVES_MS_MAX };
   const server = serve({ fetch: app.fetch, hostname: listen.host, port: listen.port, serverOptions }, (address) => {
@@ -64,11 +110,11 @@ async function start(argv: readonly string[]): Promise<void> {
   server.maxConnections = CONNECTIONS_MAX;
   server.on('error', (error: NodeJS.ErrnoException) => {
     log({ event: 'cannot listen', code: 'CFN_USAGE', message: String(error.code) });
-    store.close();
+    void close();
     process.exitCode = EXIT_CODES.caller;
   });
   const stop = (): void => {
-    server.close(() => store.close()); // calls under way finish first
+    server.close(() => void close()); // calls under way finish first
     server.closeIdleConnections();
   };
   process.once('SIGTERM', stop);
@@ -79,27 +125,48 @@ interface Flags {
   readonly state: string;
   readonly listen: { readonly host: string; readonly port: number };
   readonly policyFile: string;
+  readonly root: RootKeyValues;
 }
 
 function parseFlags(argv: readonly string[]): Flags {
-  const options = {
+  const {
+    state,
+    listen = '127.0.0.1:0',
+    policy,
+    ...root
+  } = parseValues(argv, {
     state: { type: 'string' },
-    listen: { type: 'string', default: '127.0.0.1:0' },
+    listen: { type: 'string' },
     policy: { type: 'string' },
-  } as const;
-  let values: { state?: string; listen: string; policy?: string };
-  try {
-    values = parseArgs({ args: [...argv], options }).values;
-  } catch (cause) {
-    throw new CfnError('CFN_USAGE', (cause as Error).message, { cause });
-  }
-  const { state, listen, policy } = values;
+    ...ROOT_KEY_FLAGS,
+  });
   if (state === undefined || policy === undefined)
     throw new CfnError('CFN_USAGE', 'expected --state DIR and --policy FILE');
   const [, host = '', port = ''] = /^\[?([^\]]+)\]?:(\d{1,5})$/.exec(listen) ?? [];
   if (host === '' || Number(port) > 65_535)
     throw new CfnError('CFN_USAGE', `--listen is ${listen}, expected HOST:PORT`);
-  return { state, listen: { host, port: Number(port) }, policyFile: policy };
+  return { state, listen: { host, port: Number(port) }, policyFile: policy, root };
+}
+
+function parseValues<Name extends string>(
+  argv: readonly string[],
+  options: Record<Name, { readonly type: 'string' }>,
+): { readonly [K in Name]?: string } {
+  try {
+    return parseArgs({ args: [...argv], options }).values as { [K in Name]?: string };
+  } catch (cause) {
+    throw new CfnError('CFN_USAGE', (cause as Error).message, { cause });
+  }
+}
+
+type RootKeyValues = { readonly [K in keyof typeof ROOT_KEY_FLAGS]?: string };
+
+/** Where no root key is named, it is a file in the state folder. */
+function rootKeyUri(state: string, root: RootKeyValues): string {
+  return root['root-key'] ?? `file:${join(state, 'root.key')}`;
+}
+function rootKeyDeps(root: RootKeyValues): Parameters<typeof openKeyring>[2] {
+  return { randomBytes, fetch, credential: () => readCredential(root['root-key-credential'], process.env) };
 }
 
 function makeFolder(path: string): void {

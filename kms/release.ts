@@ -7,13 +7,16 @@ import {
   verifyManifest,
   wrappedKeyInfo,
 } from '../proto/index.ts';
-import type { ReleaseReply, ReleaseRequest, Sealed, SignedManifest } from '../proto/index.ts';
+import type { AuditEntry, ReleaseReply, ReleaseRequest, Sealed, SignedManifest } from '../proto/index.ts';
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
-import { matchGrant } from './grants.ts';
-import { dataKeyContext } from './keyring.ts';
-import { extendLease, grantMissing, openLease, renewableLease } from './leases.ts';
-import type { AuditEntry, StoredGrant, StoredLease, StoredModel } from './store.ts';
+import { findGrant } from './grants.ts';
+import { DEFAULT_QUOTAS } from './limits.ts';
+import { extendLease, grantMissing, openLease, renewableLease, type Terms } from './leases.ts';
+import { withdrawn } from './models.ts';
+import { unwrapDataKey } from './namespace-key.ts';
+import type { KnownPolicy } from './policies.ts';
+import type { StoredLease, StoredModel } from './store.ts';
 
 /** What is known of a release so far, for the note of a refusal. Only verified facts go in. */
 type Known = {
@@ -23,79 +26,103 @@ type Known = {
   >;
 };
 
+/** What is asked for, before anything is known of who asks. */
+interface Claim {
+  readonly use: SignedManifest;
+  /** Whether the author's manifest names the model. */
+  readonly declared: boolean;
+  /** The stored model that the manifest means. */
+  readonly model: StoredModel | undefined;
+  readonly policy: KnownPolicy;
+}
+
 /**
- * Releases a model's data key to an attested worker, or renews its lease (design §5). Every outcome is in the audit trail.
+ * Releases a model's data key to an attested worker, or renews its lease (design §5). Every outcome is in the audit log. Consent of
+ * the function's author is in the manifest, that of the model's owner in a grant; a worker whose evidence was not accepted is not told
+ * what there is.
  *
- * @throws {CfnError} `CFN_CHALLENGE_INVALID`, what {@link appraise} throws, `CFN_MANIFEST_ALTERED`, `CFN_GRANT_MISSING` (the same
- *   for an unknown model), `CFN_LEASE_ENDED`, `CFN_KEYRING_ALTERED`, `CFN_STORE_FAILED`
+ * @throws {CfnError} `CFN_CHALLENGE_INVALID`, `CFN_MANIFEST_ALTERED`, `CFN_MODEL_UNDECLARED`, what {@link appraise} throws,
+ *   `CFN_GRANT_MISSING` (the same for an unknown model), `CFN_GRANT_UNMET`, `CFN_WITHDRAWN`, `CFN_LEASE_ENDED`, `CFN_BUSY`, what the root
+ *   key throws, `CFN_STORE_FAILED`
  */
 export async function release(request: ReleaseRequest, deps: KmsDeps): Promise<ReleaseReply> {
   const known: Known = { digest: request.model };
+  let owner = '';
   try {
     deps.challenges.take(request.challenge);
-    const worker = await appraiseWorker(request, deps, known);
-    const use = await verifyUse(request, known);
-    if (request.renew !== undefined) return await renew(request.renew, request, worker, use, deps, known);
-    const { model, grant } = await findGrant(request.model, use, deps);
-    const wrappedKey = await wrapDataKey(model, request, deps);
-    const lease = await openLease(worker, use, grant, deps);
+    const claim = await readClaim(request, deps);
+    owner = claim.model?.owner ?? '';
+    const worker = await appraiseWorker(request, claim.policy, deps);
+    noteUse(known, worker, claim.use);
+    if (request.renew !== undefined) return await renew(request.renew, request, worker, claim, deps, known);
+    const terms = await demandConsent(claim, worker, deps);
+    const wrappedKey = await wrapForEngine(terms.model, request, deps);
+    const lease = await openLease(worker, claim.use, terms, deps);
     return { ...replyOf(lease, deps), wrappedKey };
   } catch (error) {
-    await deps.store.addRefusal({ ...known, at: deps.now().getTime(), code: toCfnError(error).code });
+    await deps.refusals.note(owner, toCfnError(error).code, known);
     throw error;
   }
 }
 
 /**
- * The evidence must answer this challenge and bind wrapping key, model and function manifest: all four are in the nonce.
+ * The function that will use the model, from what its author signed, and the model that it means. The manifest names model and owner,
+ * so that a record which another owner made for the same digest is never looked at.
  */
-async function appraiseWorker(request: ReleaseRequest, deps: KmsDeps, known: Known): Promise<AttestationResult> {
+async function readClaim(request: ReleaseRequest, { store, policies }: KmsDeps): Promise<Claim> {
+  const use = await verifyManifest(request.functionManifest);
+  const named = use.manifest.models.filter(({ digest }) => digest === request.model);
+  for (const { digest, model: reference } of named) {
+    const model = await store.model(digest, reference.split('/', 1)[0] ?? '');
+    if (model?.model === reference) return { use, declared: true, model, policy: await policies.of(model.owner) };
+  }
+  return { use, declared: named.length > 0, model: undefined, policy: await policies.of(undefined) };
+}
+
+/** The evidence must answer this challenge and bind wrapping key, model and function manifest: all four are in the nonce. */
+async function appraiseWorker(
+  request: ReleaseRequest,
+  { policy }: KnownPolicy,
+  deps: KmsDeps,
+): Promise<AttestationResult> {
   fromBase64url(request.wrappingKey); // canonical, so that one key has one nonce
   const nonce = await kmsNonce(request.challenge, request.wrappingKey, request.model, request.functionManifest);
-  const worker = await deps.appraise(request.evidence, { nonce, policy: deps.policy, now: deps.now() });
-  known.worker = worker.workerId;
-  return worker;
+  return deps.appraise(request.evidence, { nonce, policy, now: deps.now() });
 }
 
-/** The function that will use the model, from what its author signed. */
-async function verifyUse(request: ReleaseRequest, known: Known): Promise<SignedManifest> {
-  const use = await verifyManifest(request.functionManifest);
-  known.tenant = use.manifest.tenant;
-  known.function = use.manifest.name;
-  known.version = use.version;
-  if (!use.manifest.models.some(({ digest }) => digest === request.model)) {
-    throw new CfnError('CFN_GRANT_MISSING', 'the function manifest does not name this model');
-  }
-  return use;
+function noteUse(known: Known, { workerId }: AttestationResult, { manifest, version }: SignedManifest): void {
+  known.worker = workerId;
+  known.tenant = manifest.tenant;
+  known.function = manifest.name;
+  known.version = version;
 }
 
-/**
- * The stored model that the manifest means, and a grant for this use. The manifest names model and owner, so that a record
- * which another owner made for the same digest is never looked at.
- */
-async function findGrant(
-  digest: string,
-  use: SignedManifest,
-  { store, now }: KmsDeps,
-): Promise<{ model: StoredModel; grant: StoredGrant }> {
-  for (const named of use.manifest.models.filter((entry) => entry.digest === digest)) {
-    const owner = named.model.split('/', 1)[0] ?? '';
-    const model = await store.model(digest, owner);
-    const grant = matchGrant(await store.grants(digest, owner), use, now().getTime());
-    if (model?.model === named.model && grant !== undefined) return { model, grant };
-  }
-  throw grantMissing();
+/** All that must agree now, beside the worker's evidence. */
+async function demandConsent(
+  { use, declared, model, policy }: Claim,
+  worker: AttestationResult,
+  deps: KmsDeps,
+): Promise<Terms> {
+  if ((await deps.store.withdrawal(use.version)) !== undefined)
+    throw new CfnError('CFN_WITHDRAWN', 'the author has withdrawn this function version');
+  if (!declared) throw new CfnError('CFN_MODEL_UNDECLARED', 'the function manifest does not name this model');
+  if (model === undefined) throw grantMissing();
+  const grant = await findGrant(model, use, worker, deps);
+  if (model.withdrawnAt !== undefined) throw withdrawn(); // said to those only who may know of the model
+  const { quotas = DEFAULT_QUOTAS } = (await deps.store.owner(model.owner)) ?? {};
+  if (!deps.rates.take(model.owner, quotas.releasesPerMinute))
+    throw new CfnError(
+      'CFN_BUSY',
+      `the namespace has had ${quotas.releasesPerMinute} releases this minute, the most it may have`,
+    );
+  return { model, grant, policy: policy.digest };
 }
 
 /** The data key, sealed to the engine's wrapping key, which the evidence bound. */
-async function wrapDataKey(
-  { digest, owner, wrappedKey }: StoredModel,
-  request: ReleaseRequest,
-  deps: KmsDeps,
-): Promise<Sealed> {
-  const dataKey = deps.keyring.unwrap(wrappedKey, dataKeyContext(digest, owner));
+async function wrapForEngine(model: StoredModel, request: ReleaseRequest, deps: KmsDeps): Promise<Sealed> {
+  const dataKey = await unwrapDataKey(model, deps);
   try {
-    return await sealTo(request.wrappingKey, dataKey, wrappedKeyInfo(digest, request.challenge));
+    return await sealTo(request.wrappingKey, dataKey, wrappedKeyInfo(model.digest, request.challenge));
   } finally {
     dataKey.fill(0);
   }
@@ -106,14 +133,13 @@ async function renew(
   id: string,
   request: ReleaseRequest,
   worker: AttestationResult,
-  use: SignedManifest,
+  claim: Claim,
   deps: KmsDeps,
   known: Known,
 ): Promise<ReleaseReply> {
-  const lease = await renewableLease(id, worker, use, request.model, deps);
+  const lease = await renewableLease(id, worker, claim.use, request.model, deps);
   known.lease = lease.id;
-  const { grant } = await findGrant(request.model, use, deps);
-  return replyOf(await extendLease(lease, worker, grant, deps), deps);
+  return replyOf(await extendLease(lease, worker, await demandConsent(claim, worker, deps), deps), deps);
 }
 
 function replyOf(lease: StoredLease, { now }: KmsDeps): ReleaseReply {

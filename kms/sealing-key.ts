@@ -1,6 +1,7 @@
 import { exportSealingKey, generateSealingKeyPair, importSealingKey } from '../proto/index.ts';
-import { sealingKeyContext, type Keyring } from './keyring.ts';
-import type { KeyStore } from './store.ts';
+import type { RootKey } from './root-key.ts';
+import { openSecret } from './secrets.ts';
+import type { SecretStore } from './store.ts';
 
 /** The KMS's own X25519 key, to which owners seal data keys. Model manifests name the public half, so it must never change. */
 export interface SealingKey {
@@ -9,23 +10,12 @@ export interface SealingKey {
   readonly privateKey: CryptoKey;
 }
 
-/**
- * Opens the sealing key from the store, or makes it on first use.
- *
- * @throws {CfnError} `CFN_KEYRING_ALTERED` when it does not open under this root key
- */
-export async function openSealingKey(store: KeyStore, keyring: Keyring): Promise<SealingKey> {
-  const stored = await store.sealingKey();
-  if (stored === undefined) {
+/** Opens the sealing key from the store, or makes it on first use. @throws {CfnError} as {@link openSecret} */
+export async function openSealingKey(store: SecretStore, root: RootKey, mayMake: boolean): Promise<SealingKey> {
+  const { publicKey, bytes } = await openSecret('sealing', store, root, mayMake, async () => {
     const pair = await generateSealingKeyPair(true);
-    const privateKeyBytes = await exportSealingKey(pair.privateKey);
-    const { publicKey } = pair;
-    await store.addSealingKey(publicKey, keyring.wrap(privateKeyBytes, sealingKeyContext(publicKey)));
-    privateKeyBytes.fill(0);
-    return openSealingKey(store, keyring);
-  }
-  const { publicKey, wrapped } = stored;
-  const bytes = keyring.unwrap(wrapped, sealingKeyContext(publicKey));
+    return { publicKey: pair.publicKey, bytes: await exportSealingKey(pair.privateKey) };
+  });
   try {
     return { publicKey, privateKey: await importSealingKey(bytes) };
   } finally {

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { CfnError } from '../proto/index.ts';
 
@@ -45,21 +45,51 @@ export function readSecretFile(path: string, bytesMax: number): Buffer | undefin
  * @throws {CfnError} `CFN_STORE_FAILED` when the file exists already or cannot be written
  */
 export function makeSecretFile(path: string, bytes: Uint8Array): void {
+  storing(path, () => {
+    writeNew(path, bytes);
+    syncFolder(path);
+  });
+}
+
+/**
+ * Puts new content in the place of a secret file at once: whatever happens, the old or the new one is there.
+ *
+ * @throws {CfnError} `CFN_STORE_FAILED`
+ */
+export function replaceSecretFile(path: string, bytes: Uint8Array): void {
+  const next = `${path}.new`;
+  storing(path, () => {
+    rmSync(next, { force: true }); // of an attempt that was killed
+    writeNew(next, bytes);
+    renameSync(next, path);
+    syncFolder(path);
+  });
+}
+
+function writeNew(path: string, bytes: Uint8Array): void {
+  const file = openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, 0o600);
   try {
-    const file = openSync(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, 0o600);
-    try {
-      let at = 0;
-      while (at < bytes.length) at += writeSync(file, bytes, at);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    const folder = openSync(dirname(path), constants.O_RDONLY);
-    try {
-      fsyncSync(folder); // the name, too, must outlive a power cut
-    } finally {
-      closeSync(folder);
-    }
+    let at = 0;
+    while (at < bytes.length) at += writeSync(file, bytes, at);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** The name, too, must outlive a power cut. */
+function syncFolder(path: string): void {
+  const folder = openSync(dirname(path), constants.O_RDONLY);
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+function storing(path: string, work: () => void): void {
+  try {
+    work();
   } catch (cause) {
     throw new CfnError('CFN_STORE_FAILED', `cannot make ${path}: ${String((cause as NodeJS.ErrnoException).code)}`, {
       cause,

@@ -4,27 +4,31 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, describe, expect, test } from 'vitest';
 import { sqliteStore } from './sqlite-store.ts';
-import { storeContract } from './store.contract.ts';
+import { addOwner, storeContract } from './store.contract.ts';
+import { testAuditKey } from './audit.testkit.ts';
+import { openDatabase } from './database.ts';
+import type { KeyStore } from './store.ts';
 
+const open = (path: string): KeyStore => sqliteStore(openDatabase(path), testAuditKey);
 const folder = mkdtempSync(join(tmpdir(), 'cfn-kms-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('sqliteStore', () => {
-  storeContract(() => sqliteStore(':memory:'));
+  storeContract(() => open(':memory:'));
 
   test('a file holds what was acknowledged when the process dies without closing', async () => {
     const path = join(folder, 'kept.sqlite');
-    const abandoned = sqliteStore(path);
-    await abandoned.addOwner('acme', Uint8Array.of(1), 0);
-    const again = sqliteStore(path); // the first is still open, as after a kill: only the file and its log count
-    expect(await again.ownerTokenDigest('acme')).toEqual(Uint8Array.of(1));
+    const abandoned = open(path);
+    await addOwner(abandoned, 'acme');
+    const again = open(path); // the first is still open, as after a kill: only the file and its log count
+    expect(await again.tokens('acme')).toHaveLength(1);
     again.close();
     abandoned.close();
   });
 
   test('is durable: WAL, and every commit synced', () => {
     const path = join(folder, 'mode.sqlite');
-    sqliteStore(path).close();
+    open(path).close();
     const database = new DatabaseSync(path);
     expect(database.prepare('PRAGMA journal_mode').get()?.['journal_mode']).toBe('wal');
     database.close();
@@ -33,11 +37,11 @@ describe('sqliteStore', () => {
   test('refuses a file that is no database, and one of another schema', () => {
     const text = join(folder, 'text.sqlite');
     writeFileSync(text, 'not a database, and long enough to have a header of its own '.repeat(20));
-    expect(() => sqliteStore(text)).toThrow(expect.objectContaining({ code: 'CFN_STORE_FAILED' }));
+    expect(() => open(text)).toThrow(expect.objectContaining({ code: 'CFN_STORE_FAILED' }));
     const newer = join(folder, 'newer.sqlite');
     const database = new DatabaseSync(newer);
     database.exec('PRAGMA user_version = 99');
     database.close();
-    expect(() => sqliteStore(newer)).toThrow(expect.objectContaining({ code: 'CFN_STORE_FAILED' }));
+    expect(() => open(newer)).toThrow(expect.objectContaining({ code: 'CFN_STORE_FAILED' }));
   });
 });

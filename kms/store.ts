@@ -1,4 +1,4 @@
-import type { Grant } from '../proto/index.ts';
+import type { AuditEntry, AuditLine, Grant, Quotas } from '../proto/index.ts';
 
 /** Times are milliseconds since 1970. Digests and ids are strings as on the wire. */
 export interface StoredModel {
@@ -7,9 +7,56 @@ export interface StoredModel {
   readonly owner: string;
   /** owner/name@version */
   readonly model: string;
-  /** The data key, wrapped under the root key. */
+  /** The data key, wrapped under version `keyVersion` of the owner's namespace key; empty when it was withdrawn. */
   readonly wrappedKey: Uint8Array;
+  readonly keyVersion: number;
   readonly storedAt: number;
+  /** Set when its owner withdrew it, for good. */
+  readonly withdrawnAt?: number;
+}
+
+export interface StoredOwner {
+  readonly name: string;
+  /** The owner's own appraisal policy, JSON; without one the KMS's counts. */
+  readonly policy?: string;
+  readonly quotas?: Quotas;
+  readonly addedAt: number;
+}
+
+export interface StoredToken {
+  /** Unique within the owner's. */
+  readonly id: string;
+  readonly owner: string;
+  readonly role: 'admin' | 'auditor';
+  readonly digest: Uint8Array;
+  readonly madeAt: number;
+}
+
+/** A version of the key under which an owner's data keys are wrapped; itself wrapped under the root key. */
+export interface StoredNamespaceKey {
+  readonly owner: string;
+  /** From 1; the greatest is in use. */
+  readonly version: number;
+  /** Empty when it was retired: nothing is wrapped under it any more. */
+  readonly wrapped: Uint8Array;
+  readonly madeAt: number;
+  readonly retiredAt?: number;
+}
+
+/** A key pair of the KMS itself, its private half wrapped under the root key. */
+export interface StoredSecret {
+  readonly name: string;
+  readonly publicKey: string;
+  readonly wrapped: Uint8Array;
+}
+
+/** A function version that its author withdrew, for good. */
+export interface StoredWithdrawal {
+  readonly version: string;
+  readonly author: string;
+  /** What the author signed (JWS). */
+  readonly statement: string;
+  readonly at: number;
 }
 
 export interface StoredGrant {
@@ -42,6 +89,8 @@ export interface StoredLease extends LeaseTerm {
   readonly worker: string;
   readonly receiptKey: string;
   readonly tee: string;
+  /** Version of the namespace key that wrapped the data key when it was released. */
+  readonly keyVersion: number;
   readonly startedAt: number;
   /** Set when it was revoked. */
   readonly revokedAt?: number;
@@ -50,65 +99,105 @@ export interface StoredLease extends LeaseTerm {
   readonly statement?: string;
 }
 
-export interface AuditEntry {
-  readonly at: number;
-  readonly decision:
-    'key-stored' | 'granted' | 'grant-removed' | 'released' | 'renewed' | 'refused' | 'revoked' | 'dropped';
-  /** Of a refusal. */
-  readonly code?: string;
-  readonly digest?: string;
-  readonly owner?: string;
-  readonly tenant?: string;
-  readonly function?: string;
-  readonly version?: string;
-  readonly worker?: string;
-  readonly lease?: string;
-  readonly grant?: string;
-}
-
 /**
  * What the KMS must not forget. Each method that changes something is one transaction, which writes its audit entry too,
  * and is durable when its promise resolves. Secrets come wrapped; no implementation sees one.
  *
- * Every method rejects with `CFN_STORE_FAILED` when the storage fails.
+ * Every method rejects with `CFN_STORE_FAILED` when the storage fails, and those that add something with `CFN_QUOTA_EXCEEDED` when the
+ * owner is at a quota.
  */
-export interface KeyStore {
-  sealingKey(): Promise<{ readonly publicKey: string; readonly wrapped: Uint8Array } | undefined>;
-  addSealingKey(publicKey: string, wrapped: Uint8Array): Promise<void>;
+export interface KeyStore extends SecretStore, OwnerStore, ModelStore, LeaseStore, AuditStore {
+  close(): void;
+}
 
-  /** @returns false when the name is taken */
-  addOwner(name: string, tokenDigest: Uint8Array, at: number): Promise<boolean>;
-  ownerTokenDigest(name: string): Promise<Uint8Array | undefined>;
+export interface SecretStore {
+  secret(name: string): Promise<StoredSecret | undefined>;
+  secrets(): Promise<readonly StoredSecret[]>;
+  addSecret(secret: StoredSecret): Promise<void>;
+}
 
-  /** @returns false when the owner has stored this digest before; nothing is changed then */
-  addModel(model: StoredModel): Promise<boolean>;
+export interface OwnerStore {
+  /** Adds an owner with a first token and namespace key. @returns false when the name is taken */
+  addOwner(owner: StoredOwner, token: StoredToken, key: StoredNamespaceKey): Promise<boolean>;
+  owner(name: string): Promise<StoredOwner | undefined>;
+  owners(): Promise<readonly StoredOwner[]>;
+  setQuotas(owner: string, quotas: Quotas, at: number): Promise<boolean>;
+  /** @param policy JSON, or `undefined` for the KMS's own; `subject` is its digest, for the audit log */
+  setPolicy(owner: string, policy: string | undefined, subject: string, at: number): Promise<void>;
+
+  tokens(owner: string): Promise<readonly StoredToken[]>;
+  addToken(token: StoredToken): Promise<void>;
+  /** @returns false when there is no such token, or it is the last with the role `admin` */
+  removeToken(owner: string, id: string, at: number): Promise<boolean>;
+
+  /** Of one owner, or of all; oldest first. */
+  namespaceKeys(owner?: string): Promise<readonly StoredNamespaceKey[]>;
+  /**
+   * Adds the next version, wraps all data keys of the owner under it, and forgets the one before.
+   *
+   * @param rewrap gives a model's data key under the new version
+   * @returns how many models, or `undefined` when another rotation came first
+   */
+  rotateNamespaceKey(key: StoredNamespaceKey, rewrap: (model: StoredModel) => Uint8Array): Promise<number | undefined>;
+  /** Replaces what the root key wrapped, where it is still what it was. @param version of the root key, for the audit log */
+  rewrapAll(
+    changes: readonly { readonly key: StoredNamespaceKey | StoredSecret; readonly wrapped: Uint8Array }[],
+    version: number,
+    at: number,
+  ): Promise<void>;
+}
+
+export interface ModelStore {
+  /**
+   * @returns `present` when the owner has stored this digest before, `stale` when the namespace key was rotated meanwhile; nothing is
+   *   changed then
+   */
+  addModel(model: StoredModel): Promise<'added' | 'present' | 'stale'>;
   model(digest: string, owner: string): Promise<StoredModel | undefined>;
   /** Of one owner, or of all. */
   models(owner: string | undefined): Promise<readonly StoredModel[]>;
+  /** Forgets the data key, and revokes the live leases. @returns how many, or `undefined` when there is no such model */
+  withdrawModel(digest: string, owner: string, at: number): Promise<number | undefined>;
+  /** Revokes the version's live leases, too. @returns how many. The first statement stays. */
+  withdrawFunction(withdrawal: StoredWithdrawal): Promise<number>;
+  withdrawal(version: string): Promise<StoredWithdrawal | undefined>;
+}
 
+export interface LeaseStore {
   /** Adds or replaces the grant with this id. Live leases under it end no later than its `until`. */
   putGrant(grant: StoredGrant): Promise<void>;
   grants(digest: string, owner: string): Promise<readonly StoredGrant[]>;
   /** Removes the grant and revokes its live leases. @returns how many, or `undefined` when there is no such grant */
   removeGrant(id: string, digest: string, owner: string, at: number): Promise<number | undefined>;
 
-  /** @returns false when the lease's grant is gone or ends before it: it may have changed since it was read */
+  /** @returns false when grant, model or function version are not what they were when they were read: gone, shortened, withdrawn */
   addLease(lease: StoredLease): Promise<boolean>;
-  /** @returns false when the lease is not live at `at`, or its grant is gone or ends before it */
+  /** @returns false when the lease is not live at `at`, or as {@link addLease} */
   renewLease(id: string, term: LeaseTerm, at: number): Promise<boolean>;
   lease(id: string): Promise<StoredLease | undefined>;
   /** Of one owner, or of all; newest first. */
   leases(owner: string | undefined, countMax: number): Promise<readonly StoredLease[]>;
   /** @returns false when it is not live at `at` */
   revokeLease(id: string, at: number): Promise<boolean>;
+  /** Ends all live leases after a restore, and notes it in every audit log. @returns how many */
+  endAllLeases(at: number): Promise<number>;
   /** Ends the lease and keeps the statement. The first statement stays. */
   dropLease(id: string, statement: string, at: number): Promise<void>;
+}
 
-  /** Notes a refusal. The newest `REFUSALS_KEPT` are kept. */
-  addRefusal(entry: Omit<AuditEntry, 'decision'> & { readonly code: string }): Promise<void>;
-  /** Newest first. */
-  audit(countMax: number): Promise<readonly AuditEntry[]>;
-  close(): void;
+export interface AuditStore {
+  /** Notes what changes nothing else, such as a refusal. @param owner whose chain; `''`: the KMS's own */
+  addAudit(owner: string, entry: AuditEntry): Promise<void>;
+  /** The entries after number `after`, oldest first, the checkpoints among them, and the newest of all. */
+  auditPage(
+    owner: string,
+    after: number,
+    countMax: number,
+  ): Promise<{ readonly lines: AuditLine[]; readonly checkpoints: string[]; readonly head?: string }>;
+  /** @throws {CfnError} `CFN_AUDIT_ALTERED` when a log does not end where its newest checkpoint says */
+  checkHeads(): Promise<void>;
+  /** The newest checkpoint of each log. */
+  heads(): Promise<readonly string[]>;
 }
 
 /** A lease is live until its end, unless it was revoked or dropped. */

@@ -1,9 +1,9 @@
-import { createSecretKey, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Hono } from 'hono';
-import { exportJWK, generateKeyPair, SignJWT, type CryptoKey } from 'jose';
+import { exportJWK, generateKeyPair, SignJWT, type CryptoKey, type JWK } from 'jose';
 import { afterAll } from 'vitest';
 import { openSimulatedPlatform, simulatedAttester, simulatedPolicy } from '../attestation/insecure/index.ts';
 import { appraise, policyDigest } from '../attestation/verifier/index.ts';
@@ -11,9 +11,12 @@ import * as proto from '../proto/index.ts';
 import { createKms, type CallLog } from './app.ts';
 import { openChallenges } from './challenges.ts';
 import type { KmsDeps } from './deps.ts';
-import { openKeyring } from './keyring.ts';
+import { openKeyring } from './open-keyring.ts';
+import { openPolicies, parsePolicy } from './policies.ts';
+import { openRates } from './rates.ts';
+import { openRefusals } from './refusals.ts';
+import { openFileRootKey } from './root-key-file.ts';
 import { openSealingKey } from './sealing-key.ts';
-import { sqliteStore } from './sqlite-store.ts';
 import { tokenDigest } from './tokens.ts';
 
 // A whole KMS in this process, with a clock that tests move, and workers on a simulated platform. For tests only.
@@ -32,32 +35,36 @@ type Send = (method: string, path: string, body?: unknown, token?: string) => Pr
 
 const platformFolder = mkdtempSync(join(tmpdir(), 'cfn-kms-platform-'));
 afterAll(() => rmSync(platformFolder, { recursive: true }));
-const platform = await openSimulatedPlatform(platformFolder);
+export const platform = await openSimulatedPlatform(platformFolder);
 const policy = await simulatedPolicy(platform, { mrtd: MRTD });
 
 /** @param path keyring file; the root key is the same for each call, so that a second KMS can open the first one's file */
 export async function startKms(path = ':memory:', change: Partial<KmsDeps> = {}): Promise<TestKms> {
   const clock = { offsetMs: 0 };
   const now = (): Date => new Date(Date.now() + clock.offsetMs);
-  const store = change.store ?? sqliteStore(path);
-  const keyring = openKeyring(rootKey, randomBytes);
-  const sealingKey = await openSealingKey(store, keyring);
-  const challenges = openChallenges({ now, randomBytes });
-  const logs: CallLog[] = [];
+  const opened = await openKeyring(path, rootKey, {
+    randomBytes,
+    fetch,
+    credential: () => undefined,
+  });
+  const store = change.store ?? opened.store;
   const deps: KmsDeps = {
     now,
     randomBytes,
     store,
-    keyring,
-    sealingKey,
-    challenges,
+    rootKey,
+    sealingKey: change.store === undefined ? opened.sealingKey : await openSealingKey(store, rootKey, false),
+    auditKey: opened.auditKey.publicKey,
+    challenges: openChallenges({ now, randomBytes }),
     appraise,
-    policy,
-    policyDigest: await policyDigest(policy),
+    policies: openPolicies(await parsePolicy(policy), store),
+    rates: openRates(now, 100),
+    refusals: openRefusals(store, now, 100),
     ...change,
   };
+  const logs: CallLog[] = [];
   const app = createKms({ ...deps, adminTokenDigest: tokenDigest(ADMIN), log: (entry) => logs.push(entry) });
-  return { app, deps, clock, logs, admin: ADMIN, send: sender(app) };
+  return { app, deps, clock, logs, admin: ADMIN, policy, policyDigest: await policyDigest(policy), send: sender(app) };
 }
 export interface TestKms {
   readonly app: Hono;
@@ -66,9 +73,17 @@ export interface TestKms {
   readonly clock: { offsetMs: number };
   readonly logs: CallLog[];
   readonly admin: string;
+  /** The KMS's own. */
+  readonly policy: typeof policy;
+  readonly policyDigest: string;
   readonly send: Send;
 }
-const rootKey = createSecretKey(randomBytes(32));
+export const rootKey = openFileRootKey(join(platformFolder, 'root.key'), { mayMake: true, randomBytes });
+
+/** The audit log of an owner, or of the KMS itself; newest first. */
+export async function auditOf(kms: TestKms, owner = 'acme'): Promise<readonly proto.AuditEntry[]> {
+  return (await kms.deps.store.auditPage(owner, 0, 1000)).lines.map(({ entry }) => entry).toReversed();
+}
 
 const sender =
   (app: Hono): Send =>
@@ -101,9 +116,21 @@ export const grantOf = (kms: TestKms, change: Partial<proto.Grant> = {}): proto.
   ...change,
 });
 
-/** A function, signed by a fresh author. */
-export async function signFunction(change: Partial<proto.FunctionManifest> = {}): Promise<proto.SignedManifest> {
+export interface Author {
+  readonly privateKey: CryptoKey;
+  readonly publicJwk: JWK;
+}
+export async function newAuthor(): Promise<Author> {
   const { privateKey, publicKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
+  return { privateKey, publicJwk: await exportJWK(publicKey) };
+}
+
+/** A function, signed by a fresh author unless one is given. */
+export async function signFunction(
+  change: Partial<proto.FunctionManifest> = {},
+  author?: Author,
+): Promise<proto.SignedManifest> {
+  const { privateKey, publicJwk } = author ?? (await newAuthor());
   const manifest: proto.FunctionManifest = {
     format: 'cfn/function/v1',
     tenant: 'tenant',
@@ -117,7 +144,7 @@ export async function signFunction(change: Partial<proto.FunctionManifest> = {})
     caller: { plaintext: false, logs: 'none' },
     ...change,
   };
-  return proto.signManifest(manifest, privateKey, await exportJWK(publicKey));
+  return proto.signManifest(manifest, privateKey, publicJwk);
 }
 
 export interface TestWorker {

@@ -1,10 +1,11 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { CfnError, nameSchema, toBase64url } from '../proto/index.ts';
 import { makeSecretFile, readSecretFile } from './secret-file.ts';
-import type { KeyStore } from './store.ts';
+import type { OwnerStore, StoredToken } from './store.ts';
 
 /** Who makes a call. Only {@link identify} says so. */
-export type Caller = { readonly role: 'admin' } | { readonly role: 'owner'; readonly owner: string };
+export type Caller =
+  { readonly role: 'admin' } | { readonly role: 'owner'; readonly owner: string; readonly access: StoredToken['role'] };
 
 const TOKEN_BYTES = 32;
 const TOKEN_FILE_BYTES_MAX = 128;
@@ -39,7 +40,7 @@ export function openAdminToken(path: string, randomBytes: (length: number) => Ui
 /** @throws {CfnError} `CFN_TOKEN_INVALID`, the same for a missing, an unknown and a wrong token */
 export async function identify(
   authorization: string | undefined,
-  deps: { readonly store: KeyStore; readonly adminTokenDigest: Uint8Array },
+  deps: { readonly store: Pick<OwnerStore, 'tokens'>; readonly adminTokenDigest: Uint8Array },
 ): Promise<Caller> {
   const token = /^Bearer ([A-Za-z0-9._-]{1,256})$/i.exec(authorization ?? '')?.[1];
   if (token === undefined)
@@ -47,9 +48,10 @@ export async function identify(
   const digest = tokenDigest(token);
   if (timingSafeEqual(digest, deps.adminTokenDigest)) return { role: 'admin' };
   const owner = nameSchema.safeParse(token.split('.', 1)[0]).data ?? '';
-  const expected = (await deps.store.ownerTokenDigest(owner)) ?? Buffer.alloc(digest.length);
-  if (!timingSafeEqual(digest, expected)) throw new CfnError('CFN_TOKEN_INVALID', 'the token is not one of this KMS');
-  return { role: 'owner', owner };
+  let access: StoredToken['role'] | undefined;
+  for (const one of await deps.store.tokens(owner)) if (timingSafeEqual(digest, one.digest)) access = one.role;
+  if (access === undefined) throw new CfnError('CFN_TOKEN_INVALID', 'the token is not one of this KMS');
+  return { role: 'owner', owner, access };
 }
 
 /** @throws {CfnError} `CFN_TOKEN_SCOPE` */
@@ -60,5 +62,9 @@ export function demandAdmin(caller: Caller): void {
 /** @returns the owner's name @throws {CfnError} `CFN_TOKEN_SCOPE` */
 export function demandOwner(caller: Caller): string {
   if (caller.role !== 'owner') throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+  if (caller.access !== 'admin') throw new CfnError('CFN_TOKEN_SCOPE', 'the token may only read');
   return caller.owner;
 }
+
+/** Whose things a caller may see: an owner's name, or `undefined` for the administrator, who may see all. */
+export const readerOf = (caller: Caller): string | undefined => (caller.role === 'owner' ? caller.owner : undefined);

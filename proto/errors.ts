@@ -56,6 +56,11 @@ export const ERRORS = {
     status: 409,
     remedy: 'It exists already with other content; choose another name or version.',
   },
+  CFN_QUOTA_EXCEEDED: {
+    fault: 'caller',
+    status: 429,
+    remedy: 'The namespace is at the quota named in the message; use less, or ask whoever runs the KMS for more.',
+  },
   CFN_BODY_TOO_LARGE: { fault: 'caller', status: 413, remedy: 'Send a smaller body; the limit is in the message.' },
   CFN_PLAINTEXT_REFUSED: {
     fault: 'caller',
@@ -140,6 +145,11 @@ export const ERRORS = {
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
+  CFN_ROOT_KEY_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'The HSM or transit service with the root key does not answer; retry with backoff, and check it.',
+  },
   CFN_ABORTED: { fault: 'system', status: 499, remedy: 'The caller went away.' },
   CFN_INTERNAL: { fault: 'system', status: 500, remedy: 'This is a bug; report it with the request id.' },
   // Trust
@@ -241,6 +251,22 @@ export const ERRORS = {
     status: 403,
     remedy: 'The model owner has not granted this function the use of the model.',
   },
+  CFN_GRANT_UNMET: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The model owner has granted this function the use of the model, but not like this; see the message.',
+  },
+  CFN_MODEL_UNDECLARED: {
+    fault: 'trust',
+    status: 403,
+    remedy: "The function's author has not named this model in the signed manifest; deploy a version that does.",
+  },
+  CFN_WITHDRAWN: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      'The owner withdrew this model version, or the author this function version; for good. Use another version.',
+  },
   CFN_LEASE_ENDED: { fault: 'trust', status: 403, remedy: 'The lease has ended or was revoked; attest again.' },
   CFN_RECEIPT_INVALID: {
     fault: 'trust',
@@ -257,6 +283,18 @@ export const ERRORS = {
     fault: 'trust',
     status: 500,
     remedy: 'The keyring does not open under the root key; restore both from the same backup.',
+  },
+  CFN_ROOT_KEY_REFUSED: {
+    fault: 'trust',
+    status: 503,
+    remedy:
+      'The HSM or transit service does not take the PIN or token, or what it may do; correct it. No restart is needed.',
+  },
+  CFN_AUDIT_ALTERED: {
+    fault: 'trust',
+    status: 500,
+    remedy:
+      'Entries of the audit log were changed, cut or reordered, or its checkpoint is of another KMS; keep the file as it is, and look into who could write it.',
   },
   CFN_GPU_NOT_CONFIDENTIAL: {
     fault: 'trust',

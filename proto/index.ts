@@ -8,6 +8,8 @@ export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './receipt.ts';
 export * from './kms-api.ts';
+export * from './kms-audit.ts';
+export * from './withdrawal.ts';
 export * from './bhttp.ts';
 export * from './bhttp-request.ts';
 export * from './bhttp-response.ts';

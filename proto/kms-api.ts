@@ -15,8 +15,19 @@ const sealedSchema = z.strictObject({
 /** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; members base64url. */
 export type Sealed = z.infer<typeof sealedSchema>;
 
-/** GET /v1/info → the KMS's sealing key (raw X25519), for owners and manifests. */
-export const kmsInfoSchema = z.strictObject({ publicKey: key32 });
+/** GET /v1/info → the KMS's sealing key (raw X25519), for owners and manifests, and the key of its audit checkpoints (raw Ed25519). */
+export const kmsInfoSchema = z.strictObject({ publicKey: key32, auditKey: key32 });
+
+/** PUT /v1/owners/{name}/quotas (administrator): how much one namespace may use. */
+export const quotasSchema = z.strictObject({
+  models: z.int().nonnegative(),
+  grants: z.int().nonnegative(),
+  /** Live at once. */
+  leases: z.int().nonnegative(),
+  /** Releases and renewals. */
+  releasesPerMinute: z.int().nonnegative(),
+});
+export type Quotas = z.infer<typeof quotasSchema>;
 
 /** POST /v1/challenge → single use, lives CHALLENGE_MS. */
 export const challengeReplySchema = z.strictObject({ challenge: key32, expiresAt: z.iso.datetime() });
@@ -59,16 +70,63 @@ export const droppedSchema = z.strictObject({ statement: z.string().max(8192) })
 /** PUT /v1/models/{digest} (owner token): the data key, sealed to the KMS with info {@link dataKeyInfo}. */
 export const putKeySchema = z.strictObject({ model: modelReferenceSchema, sealedKey: sealedSchema });
 
+const measurements = z
+  .array(z.string().regex(/^[0-9a-f]{96}$/, '48 bytes, hexadecimal'))
+  .min(1)
+  .max(16)
+  .optional();
+/** Reference values that an owner takes: of a TD, real or simulated, or of a SEV-SNP guest. */
+export const referenceSchema = z
+  .strictObject({
+    mrtd: measurements,
+    rtmr0: measurements,
+    rtmr1: measurements,
+    rtmr2: measurements,
+    rtmr3: measurements,
+    /** SEV-SNP. */
+    measurement: measurements,
+  })
+  .refine(
+    (reference) => Object.values(reference).some((values) => values !== undefined),
+    'expected one measurement at least',
+  );
+export type Reference = z.infer<typeof referenceSchema>;
+
 /** PUT /v1/models/{digest}/grants (owner token): who may use the model. `author` or `version` narrow it. */
 export const grantSchema = z.strictObject({
   tenant: nameSchema,
   function: nameSchema,
-  author: z.string().optional(),
+  author: z.string().max(100).optional(),
   version: digestSchema.optional(),
+  /** TEE kinds of the worker; left out: any that the appraisal policy accepts. */
+  tee: z
+    .array(z.enum(['tdx', 'snp', 'simulated']))
+    .min(1)
+    .max(3)
+    .optional(),
+  /** Architecture of every GPU in the evidence, of which there must be one; left out: GPU or none. */
+  gpu: z
+    .array(z.enum(['HOPPER', 'BLACKWELL']))
+    .min(1)
+    .max(2)
+    .optional(),
+  /** Measurements of the worker's image: each one named must be one of its values. */
+  reference: referenceSchema.optional(),
   leaseMs: z.int().min(1000).max(86_400_000),
   until: z.iso.datetime(),
 });
 export type Grant = z.infer<typeof grantSchema>;
+
+/** POST /v1/withdrawals (no token: the author's signature speaks): withdraws a function version for good. */
+export const withdrawalRequestSchema = z.strictObject({
+  /** The version's signed manifest (JWS). */
+  functionManifest: z.string(),
+  /** What {@link signWithdrawal} gives. */
+  statement: z.string().max(4096),
+});
+
+/** POST /v1/tokens (owner token): `auditor` may read what is the owner's, and change nothing. */
+export const newTokenSchema = z.strictObject({ role: z.enum(['admin', 'auditor']) });
 
 /**
  * The nonce of evidence for a release, 32 bytes. It binds the function manifest (JWS), too: whoever carries the request could

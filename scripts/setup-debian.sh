@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need of a Debian machine beside Node: Chromium, in which the verifier's bundle runs; bubblewrap, the jail of
-# sandboxes and engines; a C compiler for the attacker in it. Needs root, or sudo without a password. Leaves alone what is there.
+# sandboxes and engines; a C compiler for the attacker in it; SoftHSM, for root keys in an HSM. Needs root, or sudo without a password. Leaves alone what is there.
 set -euo pipefail
 
 missing=()
@@ -8,6 +8,7 @@ need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
 need chromium chromium
 need bwrap bubblewrap
 need cc gcc libc6-dev
+need softhsm2-util softhsm2
 
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 as_root=()

@@ -1,0 +1,126 @@
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
+import { CfnError } from '../proto/index.ts';
+
+const SCHEMA_VERSION = 2;
+/** Wait for another process that holds the file, in ms. */
+const BUSY_MS_MAX = 5000;
+
+const SCHEMA = `
+CREATE TABLE secrets (name TEXT PRIMARY KEY, publicKey TEXT NOT NULL, wrapped BLOB NOT NULL) STRICT;
+CREATE TABLE owners (name TEXT PRIMARY KEY, policy TEXT, quotas TEXT, addedAt INTEGER NOT NULL) STRICT;
+CREATE TABLE tokens (
+  id TEXT NOT NULL, owner TEXT NOT NULL REFERENCES owners (name), role TEXT NOT NULL, digest BLOB NOT NULL, madeAt INTEGER NOT NULL,
+  PRIMARY KEY (owner, id)
+) STRICT;
+CREATE TABLE namespace_keys (
+  owner TEXT NOT NULL REFERENCES owners (name), version INTEGER NOT NULL, wrapped BLOB NOT NULL, madeAt INTEGER NOT NULL,
+  retiredAt INTEGER, PRIMARY KEY (owner, version)
+) STRICT;
+CREATE TABLE models (
+  digest TEXT NOT NULL, owner TEXT NOT NULL REFERENCES owners (name), model TEXT NOT NULL, wrappedKey BLOB NOT NULL,
+  keyVersion INTEGER NOT NULL, storedAt INTEGER NOT NULL, withdrawnAt INTEGER, PRIMARY KEY (digest, owner)
+) STRICT;
+CREATE INDEX models_of_owner ON models (owner);
+CREATE TABLE grants (
+  id TEXT PRIMARY KEY, digest TEXT NOT NULL, owner TEXT NOT NULL, content TEXT NOT NULL, endsAt INTEGER NOT NULL,
+  grantedAt INTEGER NOT NULL, FOREIGN KEY (digest, owner) REFERENCES models (digest, owner)
+) STRICT;
+CREATE INDEX grants_of_model ON grants (digest, owner);
+CREATE INDEX grants_of_owner ON grants (owner);
+CREATE TABLE leases (
+  id TEXT PRIMARY KEY, digest TEXT NOT NULL, owner TEXT NOT NULL, tenant TEXT NOT NULL, function TEXT NOT NULL, version TEXT NOT NULL,
+  worker TEXT NOT NULL, receiptKey TEXT NOT NULL, tee TEXT NOT NULL, "grant" TEXT NOT NULL, evidence TEXT NOT NULL, policy TEXT NOT NULL,
+  keyVersion INTEGER NOT NULL, startedAt INTEGER NOT NULL, endsAt INTEGER NOT NULL, revokedAt INTEGER, droppedAt INTEGER, statement TEXT,
+  FOREIGN KEY (digest, owner) REFERENCES models (digest, owner)
+) STRICT;
+CREATE INDEX leases_of_grant ON leases ("grant");
+CREATE INDEX leases_of_version ON leases (version);
+CREATE INDEX leases_of_owner ON leases (owner, startedAt);
+CREATE INDEX leases_by_end ON leases (owner, endsAt);
+CREATE TABLE withdrawn (version TEXT PRIMARY KEY, author TEXT NOT NULL, statement TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+CREATE TABLE audit (owner TEXT NOT NULL, seq INTEGER NOT NULL, entry TEXT NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (owner, seq)) STRICT;
+CREATE TABLE checkpoints (owner TEXT NOT NULL, seq INTEGER NOT NULL, statement TEXT NOT NULL, PRIMARY KEY (owner, seq)) STRICT;
+PRAGMA user_version = ${SCHEMA_VERSION};
+`;
+
+type Values = Record<string, SQLInputValue>;
+
+/** One SQLite file (WAL, synchronous=FULL: what was acknowledged outlives a power cut). Failures are `CFN_STORE_FAILED`. */
+export interface Database {
+  /** @returns how many rows changed */
+  readonly run: (sql: string, values: Values) => number;
+  /** Rows without their NULLs. T is what the SELECT names; STRICT tables hold the column types. */
+  readonly all: <T>(sql: string, values: Values) => T[];
+  readonly one: <T>(sql: string, values: Values) => T | undefined;
+  /** One transaction; a throw undoes all of it. The calls inside are synchronous, so nothing interleaves. */
+  readonly transact: <T>(work: () => T) => Promise<T>;
+  readonly read: <T>(work: () => T) => Promise<T>;
+  /** Copies all of one moment to a new file. */
+  copyTo(path: string): void;
+  close(): void;
+}
+
+/**
+ * @param path the file, or `:memory:`
+ * @throws {CfnError} `CFN_STORE_FAILED` when the file cannot be opened or has another schema
+ */
+export function openDatabase(path: string): Database {
+  const database = guarded(() => open(path));
+  const all = <T>(sql: string, values: Values): T[] =>
+    database
+      .prepare(sql)
+      .all(values)
+      .map((row) => fromRow<T>(row));
+
+  return {
+    run: (sql, values) => Number(database.prepare(sql).run(values).changes),
+    all,
+    one: <T>(sql: string, values: Values) => all<T>(sql, values)[0],
+    transact: async (work) =>
+      guarded(() => {
+        database.exec('BEGIN IMMEDIATE');
+        try {
+          const result = work();
+          database.exec('COMMIT');
+          return result;
+        } catch (error) {
+          if (database.isTransaction) database.exec('ROLLBACK');
+          throw error;
+        }
+      }),
+    read: async (work) => guarded(work),
+    copyTo: (to) => guarded(() => void database.prepare('VACUUM INTO ?').run(to)),
+    close: () => database.close(),
+  };
+}
+
+function open(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: BUSY_MS_MAX, enableForeignKeyConstraints: true });
+  try {
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE');
+    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+    if (version === 0) database.exec(SCHEMA);
+    else if (version !== SCHEMA_VERSION)
+      throw new CfnError('CFN_STORE_FAILED', `${path} has schema ${version}, expected ${SCHEMA_VERSION}`);
+    database.exec('COMMIT');
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** Turns what SQLite throws (full disk, no permission, damaged file) into our error; its message names no values. */
+function guarded<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (cause instanceof CfnError) throw cause;
+    const reason = (cause as { errstr?: string }).errstr ?? 'unknown';
+    throw new CfnError('CFN_STORE_FAILED', `the keyring failed: ${reason}`, { cause });
+  }
+}
+
+function fromRow<T>(row: Record<string, SQLOutputValue>): T {
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)) as T;
+}

@@ -1,0 +1,119 @@
+import { createSecretKey, type KeyObject } from 'node:crypto';
+import { CfnError, frame, utf8 } from '../proto/index.ts';
+import { unwrapUnder, wrapUnder } from './aead.ts';
+import type { KmsDeps } from './deps.ts';
+import type { RootKey } from './root-key.ts';
+import { secretContext } from './secrets.ts';
+import type { StoredModel, StoredNamespaceKey } from './store.ts';
+
+// Three levels: the root key wraps one key for each namespace, that wraps the owner's data keys, and these encrypt weights. So each
+// owner's data keys are under a key of their own, both upper levels can be replaced without the weights being encrypted anew, and no
+// key is opened without the HSM or transit service, where there is one: a namespace key is in memory for one call.
+
+const KEY_BYTES = 32;
+
+type KeyDeps = Pick<KmsDeps, 'store' | 'rootKey' | 'randomBytes' | 'now'>;
+type ModelId = Pick<StoredModel, 'digest' | 'owner' | 'model'>;
+
+/** A row moved to another owner or version does not open. */
+const namespaceContext = (owner: string, version: number): Uint8Array =>
+  frame('cfn/kms-namespace-key/v1', utf8(owner), utf8(String(version)));
+/** A row moved to another model, owner or reference does not open. */
+const dataKeyContext = ({ digest, owner, model }: ModelId): Uint8Array =>
+  frame('cfn/kms-data-key/v2', utf8(digest), utf8(owner), utf8(model));
+
+/** A new version of an owner's namespace key, wrapped. */
+export async function makeNamespaceKey(
+  owner: string,
+  version: number,
+  { rootKey, randomBytes, now }: Omit<KeyDeps, 'store'>,
+): Promise<{ readonly stored: StoredNamespaceKey; readonly key: KeyObject }> {
+  const bytes = Buffer.from(randomBytes(KEY_BYTES));
+  try {
+    const wrapped = await rootKey.wrap(bytes, namespaceContext(owner, version));
+    return { stored: { owner, version, wrapped, madeAt: now().getTime() }, key: createSecretKey(bytes) };
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** Wraps a data key under the newest version of its owner's namespace key. @throws {CfnError} what the root key throws */
+export async function wrapDataKey(
+  dataKey: Uint8Array,
+  model: ModelId,
+  deps: KeyDeps,
+): Promise<{ readonly wrappedKey: Uint8Array; readonly keyVersion: number }> {
+  const newest = await newestOf(model.owner, deps);
+  const key = await openNamespaceKey(newest, deps.rootKey);
+  return {
+    wrappedKey: wrapUnder(key, dataKey, dataKeyContext(model), deps.randomBytes),
+    keyVersion: newest.version,
+  };
+}
+
+/** @returns the data key, to be overwritten by the caller @throws {CfnError} `CFN_KEYRING_ALTERED`, what the root key throws */
+export async function unwrapDataKey(model: StoredModel, deps: KeyDeps): Promise<Buffer> {
+  const stored = (await deps.store.namespaceKeys(model.owner)).find(({ version }) => version === model.keyVersion);
+  if (stored === undefined || stored.wrapped.length === 0)
+    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${model.keyVersion} of a namespace key`);
+  return unwrapUnder(await openNamespaceKey(stored, deps.rootKey), model.wrappedKey, dataKeyContext(model));
+}
+
+/**
+ * Makes a new version of an owner's namespace key, and wraps all their data keys under it. Leases go on; what they hold are data keys.
+ *
+ * @returns the new version, and how many data keys it wraps
+ * @throws {CfnError} `CFN_CONFLICT` when another rotation came first; `CFN_KEYRING_ALTERED`; what the root key throws
+ */
+export async function rotateNamespaceKey(
+  owner: string,
+  deps: KeyDeps,
+): Promise<{ readonly version: number; readonly models: number }> {
+  const before = await newestOf(owner, deps);
+  const old = await openNamespaceKey(before, deps.rootKey);
+  const { stored, key } = await makeNamespaceKey(owner, before.version + 1, deps);
+  const models = await deps.store.rotateNamespaceKey(stored, (model) => {
+    const context = dataKeyContext(model);
+    const dataKey = unwrapUnder(old, model.wrappedKey, context);
+    try {
+      return wrapUnder(key, dataKey, context, deps.randomBytes);
+    } finally {
+      dataKey.fill(0);
+    }
+  });
+  if (models === undefined)
+    throw new CfnError('CFN_CONFLICT', 'the namespace key was rotated by another call meanwhile');
+  return { version: stored.version, models };
+}
+
+/**
+ * Makes a new version of the root key, and wraps everything under it that it wraps. A kill in between leaves some under the old version,
+ * which opens them as before.
+ */
+export async function rotateRootKey(deps: KeyDeps): Promise<{ readonly version: number; readonly keys: number }> {
+  const { store, rootKey, now } = deps;
+  const version = await rootKey.rotate();
+  const wrapped = [
+    ...(await store.secrets()).map((key) => ({ key, context: secretContext(key.name, key.publicKey) })),
+    ...(await store.namespaceKeys())
+      .filter((key) => key.wrapped.length > 0)
+      .map((key) => ({ key, context: namespaceContext(key.owner, key.version) })),
+  ];
+  const changes = [];
+  for (const { key, context } of wrapped) changes.push({ key, wrapped: await rootKey.rewrap(key.wrapped, context) });
+  await store.rewrapAll(changes, version, now().getTime());
+  return { version, keys: changes.length };
+}
+
+async function newestOf(owner: string, { store }: KeyDeps): Promise<StoredNamespaceKey> {
+  const newest = (await store.namespaceKeys(owner)).at(-1);
+  if (newest === undefined) throw new CfnError('CFN_KEYRING_ALTERED', 'the keyring has no key of this namespace');
+  return newest;
+}
+
+async function openNamespaceKey({ owner, version, wrapped }: StoredNamespaceKey, rootKey: RootKey): Promise<KeyObject> {
+  const bytes = await rootKey.unwrap(wrapped, namespaceContext(owner, version));
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return key;
+}

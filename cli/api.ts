@@ -1,4 +1,6 @@
 import type { z } from 'zod';
+import type { Context } from './context.ts';
+import { need, type Settings } from './settings.ts';
 import { CfnError, concatBytes, fromProblem, fromUtf8, MANIFEST_BYTES_MAX, utf8 } from '../proto/index.ts';
 
 /** How long a service may take for one answer, in ms. A deployment waits until workers have loaded the models. */
@@ -14,7 +16,12 @@ export interface Answer {
 /** The control plane of one service. */
 export interface Api {
   bytes(path: string): Promise<Answer>;
-  json<T>(method: 'GET' | 'POST' | 'PUT', path: string, schema: z.ZodType<T>, body?: Uint8Array | object): Promise<T>;
+  json<T>(
+    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    schema: z.ZodType<T>,
+    body?: Uint8Array | object,
+  ): Promise<T>;
 }
 
 export interface ApiOptions {
@@ -72,6 +79,17 @@ export function apiClient({ service, url, token, fetch, signal }: ApiOptions): A
       return parsed.data;
     },
   };
+}
+
+/** The KMS of the settings, for the owner or administrator whose token is there. */
+export function kmsApi(settings: Settings, { fetch, ended }: Pick<Context, 'fetch' | 'ended'>): Api {
+  return apiClient({
+    service: 'kms',
+    url: need(settings, 'kms'),
+    token: need(settings, 'kmsToken'),
+    fetch,
+    signal: ended,
+  });
 }
 
 async function readAll(response: Response, tooLarge: () => CfnError): Promise<Uint8Array> {

@@ -26,6 +26,7 @@ test('says what there is', async () => {
     'conformance',
     'gateway',
     'kms',
+    'keys',
     'worker',
   ]) {
     expect(stdout).toMatch(new RegExp(`^  ${verb} `, 'm'));

@@ -10,7 +10,7 @@ import {
   sealTo,
   type Grant,
 } from '../proto/index.ts';
-import { apiClient, type Api } from './api.ts';
+import { apiClient, kmsApi, type Api } from './api.ts';
 import type { Cli } from './context.ts';
 import { modelPath } from './deploy-project.ts';
 import { need, tokenTenant, type Settings } from './settings.ts';
@@ -46,7 +46,7 @@ export async function pushModel(
     throw new CfnError('CFN_TOKEN_SCOPE', `the token is of tenant ${owner}, the model is ${model}`);
   const gateway = gatewayApi(settings, cli);
   const kmsUrl = need(settings, 'kms');
-  const kms = kmsApi(settings, cli);
+  const kms = kmsApi(settings, context);
   if (await isListed(gateway, model)) {
     // Each push has a fresh key, so the same file pushed again would be another package.
     throw new CfnError('CFN_CONFLICT', `${model} is in the catalogue already`);
@@ -93,7 +93,7 @@ export async function grantModel(
   const found = await parseModelPackage(bytes);
   if (found.model !== model) throw new CfnError('CFN_ARTIFACT_ALTERED', `the gateway gave ${found.model} for ${model}`);
   const answerSchema = z.looseObject({});
-  await kmsApi(settings, cli).json('PUT', `/v1/models/${found.digest}/grants`, answerSchema, grant);
+  await kmsApi(settings, cli.context).json('PUT', `/v1/models/${found.digest}/grants`, answerSchema, grant);
   return { model, digest: found.digest, grant };
 }
 
@@ -118,17 +118,6 @@ export function gatewayApi(settings: Settings, { context }: Cli): Api {
     service: 'gateway',
     url: need(settings, 'gateway'),
     token: need(settings, 'token'),
-    fetch,
-    signal: ended,
-  });
-}
-
-function kmsApi(settings: Settings, { context }: Cli): Api {
-  const { fetch, ended } = context;
-  return apiClient({
-    service: 'kms',
-    url: need(settings, 'kms'),
-    token: need(settings, 'kmsToken'),
     fetch,
     signal: ended,
   });

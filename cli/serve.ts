@@ -11,12 +11,13 @@ import type { Cli } from './context.ts';
  *
  * @param entry of the service, relative to the root of the project
  * @param flags what the service takes, for the help text
+ * @returns the group, for commands beside `serve`
  */
 export function registerServe(
   program: Command,
   cli: Cli,
   service: { readonly name: string; readonly summary: string; readonly entry: string; readonly flags: string },
-): void {
+): Command {
   const group = program.command(service.name).description(service.summary);
   group
     .command('serve')
@@ -35,10 +36,11 @@ export function registerServe(
         cli,
       );
     });
+  return group;
 }
 
 /** Runs until the service ends; our signals become its. @returns its exit code */
-function runService(entry: string, flags: readonly string[], { context }: Cli): Promise<number> {
+export function runService(entry: string, flags: readonly string[], { context }: Cli): Promise<number> {
   const file = fileURLToPath(new URL(`../${entry}`, import.meta.url));
   const child = spawn(process.execPath, [file, ...flags], { stdio: 'inherit', env: { ...context.env } });
   const stop = (): void => void child.kill('SIGTERM');

@@ -1,10 +1,12 @@
+import { readFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { CfnError, grantSchema, KEY_LEASE_MS } from '../../proto/index.ts';
+import { CfnError, grantSchema, KEY_LEASE_MS, referenceSchema, type Reference } from '../../proto/index.ts';
 import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { parseFunctionName } from '../function-name.ts';
+import { registerGrants } from '../kms/grants.ts';
 import { grantModel, packageFiles, pushModel } from '../push-model.ts';
 import { resolveSettings, settingOptions } from '../settings.ts';
 
@@ -28,6 +30,15 @@ export function register(program: Command, cli: Cli): void {
     .option('--author <thumbprint>', 'only versions that this author signed; `self`: your own author key')
     .option('--version-digest <digest>', 'only this function version')
     .option('--any-author', "whatever goes by that name: the operator's word is taken for whose function it is")
+    .option('--tee <kind...>', 'TEE kinds of the worker: tdx, snp')
+    .option(
+      '--gpu <name...>',
+      'GPUs of the worker, each: hopper (h100, h200) or blackwell (b100, b200); evidence tells no more apart',
+    )
+    .option(
+      '--reference <file>',
+      'measurements of the images that you take, JSON: lists by mrtd, rtmr0 to rtmr3, measurement',
+    )
     .option('--until <time>', `end of the grant, RFC 3339 (default: in ${GRANT_DAYS} days)`)
     .option(
       '--lease <duration>',
@@ -36,6 +47,7 @@ export function register(program: Command, cli: Cli): void {
     )
     .action((name: string, options: GrantOptions) => grantAction(name, options, cli));
   settingOptions(grant, 'gateway', 'token', 'kms', 'kmsToken');
+  registerGrants(model, cli);
 }
 
 interface PushOptions {
@@ -64,6 +76,9 @@ interface GrantOptions {
   readonly author?: string;
   readonly versionDigest?: string;
   readonly anyAuthor?: boolean;
+  readonly tee?: readonly string[];
+  readonly gpu?: readonly string[];
+  readonly reference?: string;
   readonly until?: string;
   readonly lease: string;
 }
@@ -83,6 +98,9 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
     function: name,
     ...(author === undefined ? {} : { author }),
     ...(options.versionDigest === undefined ? {} : { version: options.versionDigest }),
+    ...(options.tee === undefined ? {} : { tee: options.tee }),
+    ...(options.gpu === undefined ? {} : { gpu: options.gpu.map(architectureOf) }),
+    ...(options.reference === undefined ? {} : { reference: await readReference(options.reference, cli) }),
     leaseMs: parseDuration(options.lease),
     until: untilOf(options.until, cli.context.now()),
   });
@@ -94,6 +112,28 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
   cli.output.result(result, [
     `granted ${model} to ${options.to} until ${grant.data.until}, lease ${grant.data.leaseMs / 1000} s`,
   ]);
+}
+
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  hopper: 'HOPPER',
+  h100: 'HOPPER',
+  h200: 'HOPPER',
+  blackwell: 'BLACKWELL',
+  b100: 'BLACKWELL',
+  b200: 'BLACKWELL',
+};
+function architectureOf(name: string): string {
+  const architecture = ARCHITECTURES[name.toLowerCase()];
+  if (architecture === undefined) throw new CfnError('CFN_USAGE', `--gpu: expected hopper or blackwell, have ${name}`);
+  return architecture;
+}
+
+async function readReference(file: string, { context }: Cli): Promise<Reference> {
+  try {
+    return referenceSchema.parse(JSON.parse(await readFile(resolve(context.cwd, file), 'utf8')));
+  } catch (cause) {
+    throw new CfnError('CFN_USAGE', `--reference: ${file} holds no reference values`, { cause });
+  }
 }
 
 function untilOf(until: string | undefined, now: Date): string {

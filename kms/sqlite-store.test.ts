@@ -34,6 +34,29 @@ describe('sqliteStore', () => {
     database.close();
   });
 
+  test('a full disk is an error with a code; what was acknowledged stays, and it goes on when there is room', async () => {
+    const path = join(folder, 'full.sqlite');
+    const database = openDatabase(path);
+    const store = sqliteStore(database, testAuditKey);
+    const { pages = 0 } =
+      database.one<{ pages: number }>('SELECT page_count AS pages FROM pragma_page_count()', {}) ?? {};
+    database.all(`PRAGMA max_page_count = ${pages + 3}`, {});
+    const added: string[] = [];
+    const fill = async (): Promise<void> => {
+      for (let i = 0; i < 1000; i++) {
+        await addOwner(store, `owner-${i}`);
+        added.push(`owner-${i}`);
+      }
+    };
+    await expect(fill()).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
+    expect(added.length).toBeGreaterThan(0);
+    expect((await store.owners()).map(({ name }) => name).toSorted()).toEqual(added.toSorted());
+    await store.checkHeads();
+    database.all('PRAGMA max_page_count = 100000', {});
+    expect(await addOwner(store, 'later')).toBe(true);
+    store.close();
+  });
+
   test('refuses a file that is no database, and one of another schema', () => {
     const text = join(folder, 'text.sqlite');
     writeFileSync(text, 'not a database, and long enough to have a header of its own '.repeat(20));

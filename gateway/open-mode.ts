@@ -60,7 +60,12 @@ export async function openCall(
     // Not awaited before the answer is read: a worker may refuse while the body is still on its way.
     sendSealed(call, exchange.body).catch((cause: unknown) => response.stop(toCfnError(cause)));
     const opened = await exchange.open(response.bytes);
-    await writeAnswer(sink, opened, () => writeHead(sink, opened, it, worker), response.stop);
+    await writeAnswer(
+      sink,
+      opened,
+      () => writeHead(sink, opened, it, worker),
+      (failure) => response.stop(failure),
+    );
     return { receipt: await opened.receipt, failure: undefined };
   } catch (cause) {
     const failure = toCfnError(cause);

@@ -48,10 +48,18 @@ function host() {
       seen.started += 1;
       const ended = new Promise<void>(() => undefined);
       const invoke = (): Promise<never> => Promise.reject(new Error('not here'));
-      return { pid: 1, ended, retired: retired.promise, invoke, abort: () => undefined, kill: () => undefined };
+      const first = seen.started === 1;
+      return {
+        pid: 1,
+        ended,
+        retired: first ? retired.promise : ended,
+        invoke,
+        abort: () => undefined,
+        kill: () => undefined,
+      };
     },
   }));
-  return { functions: functionHost(models, sandboxes), seen, retire: retired.resolve };
+  return { functions: functionHost(models, sandboxes), seen, retireFirst: retired.resolve };
 }
 
 describe('INV-08 the worker starts what the author signed', () => {
@@ -94,13 +102,14 @@ test('without its model a function does not start, and the sandbox made for it e
 });
 
 test('a sandbox that ran out of memory gets no more requests', async () => {
-  const { functions, retire } = host();
+  const { functions, seen, retireFirst } = host();
   const { jws, version } = await manifestOf();
   await functions.load(jws, bundle, []);
   const { sandbox } = await functions.ready(version);
   expect((await functions.ready(version)).sandbox).toBe(sandbox);
-  retire();
+  retireFirst();
   await new Promise((resolve) => setImmediate(resolve));
+  expect(seen.started).toBe(2); // before anybody asks
   expect((await functions.ready(version)).sandbox).not.toBe(sandbox);
 });
 

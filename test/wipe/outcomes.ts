@@ -83,6 +83,11 @@ async function attemptOnce(
 }
 
 function killEngines(system: TestSystem): void {
-  for (const pid of processTree(system.local.worker().pid))
-    if (program(pid) === 'runtime/engine/main.ts') process.kill(pid, 'SIGKILL');
+  for (const pid of processTree(system.local.worker().pid)) {
+    try {
+      if (program(pid) === 'runtime/engine/main.ts') process.kill(pid, 'SIGKILL');
+    } catch {
+      continue; // its jail has ended, and it with that
+    }
+  }
 }

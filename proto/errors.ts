@@ -84,7 +84,8 @@ export const ERRORS = {
   CFN_FUNCTION_THREW: {
     fault: 'caller',
     status: 500,
-    remedy: 'The function threw; its author sees the line with `cfn dev`.',
+    remedy:
+      'The function threw. What it threw stays in the sandbox: its author can catch it and answer with what callers may read.',
   },
   CFN_FUNCTION_NO_RESPONSE: { fault: 'caller', status: 500, remedy: 'The handler must return a Response.' },
   CFN_FUNCTION_INVALID: {

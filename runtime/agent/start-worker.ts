@@ -57,13 +57,15 @@ export interface Worker {
  * @throws {CfnError} `CFN_JAIL_INCOMPLETE` where a layer of the jail is required and missing
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const [jail, code] = await Promise.all([openJail(), buildSandboxCode()]);
+  const code = buildSandboxCode(); // needed by the first sandbox only, and takes longer than the rest
+  code.catch(() => undefined);
+  const jail = await openJail();
   if (options.jail === 'required') requireEveryLayer(jail.layers);
   const socketDir = mkdtempSync(join(tmpdir(), 'cfn-')); // mode 0700
   const child = { jail, socketDir, stderr: options.childStderr };
   // Made while keys and evidence are, and before anybody deploys.
   const engines = spareProcess(() => startEngine(child));
-  const sandboxes = spareProcess(async () => prepareSandbox(code, child));
+  const sandboxes = spareProcess(async () => prepareSandbox(await code, child));
   engines.prepare();
   sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());
@@ -81,6 +83,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
   const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
+  await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });
   return {

@@ -82,6 +82,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
       case 'platform':
         if (platform !== undefined) throw new CfnError('CFN_INTERNAL', 'the platform came twice');
         platform = prepare(readPlatform(fromUtf8(payload)), []);
+        setImmediate(() => void stacks.prepare().catch(exit));
         return;
       case 'start':
         if (served !== undefined) throw new CfnError('CFN_INTERNAL', 'started twice');
@@ -162,6 +163,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     const early: Early = [];
     running.set(id, early);
     const { pool, deps } = await served;
+    await stacks.prepare();
     const taken = pool.take();
     const ready = taken instanceof Promise ? await taken : taken;
     const invocation = invoke(

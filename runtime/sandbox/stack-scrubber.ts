@@ -2,31 +2,42 @@ import ivm from 'isolated-vm';
 
 /** Writes over what functions left on the stacks of the threads that ran them: below its last frame a stack stays as it is. */
 export interface StackScrubber {
+  /**
+   * Makes what it needs, once. To be awaited before the first function runs: an isolate made afterwards could be given pages that a
+   * function used, and these are kept for good.
+   */
+  prepare(): Promise<void>;
   /** When nothing runs. Resolves when all stacks are overwritten. */
   scrub(): Promise<void>;
 }
 
+type Digger = ivm.Reference<(target: number) => void>;
+
 /** `threads`: those that run isolates; isolated-vm has one more than there are processors. Each gets an isolate of ours, kept for good. */
 export function stackScrubber(threads: number): StackScrubber {
-  let diggers: Promise<ivm.Reference<(target: number) => void>[]> | undefined;
+  let diggers: Promise<Digger[]> | undefined;
   let rounds = 0;
   let turn: Promise<unknown> = Promise.resolve();
 
-  async function prepare(): Promise<ivm.Reference<(target: number) => void>[]> {
+  async function make(): Promise<Digger[]> {
     const shared = new ivm.ExternalCopy(new SharedArrayBuffer(4));
     return Promise.all(
       Array.from({ length: threads }, async () => {
         const context = await new ivm.Isolate({ memoryLimit: 16 }).createContext();
         const dig = await context.evalClosure(DIGGER, [shared.copyInto()], { result: { reference: true } });
-        return dig as ivm.Reference<(target: number) => void>;
+        return dig as Digger;
       }),
     );
   }
+  const prepared = (): Promise<Digger[]> => (diggers ??= make());
   return {
+    async prepare() {
+      await prepared();
+    },
     async scrub() {
       const digging = turn.then(async () => {
         const target = ++rounds * threads;
-        await Promise.all((await (diggers ??= prepare())).map((dig) => dig.apply(undefined, [target])));
+        await Promise.all((await prepared()).map((dig) => dig.apply(undefined, [target])));
       });
       turn = digging.catch(() => undefined);
       await digging;

@@ -14,6 +14,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   stream: async () => (await import('./stream.ts')).stream(),
   ocr: async () => (await import('./ocr.ts')).ocr(),
   'co-tenant': async () => (await import('./co-tenant.ts')).coTenant(),
+  abort: async () => (await import('./abort.ts')).abort(),
   wipe: async () => (await import('./wipe.ts')).wipe(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
 };

@@ -23,8 +23,13 @@ const SETTLE_MS_MAX = 250;
  * V8 keeps them, as they are, for the next isolates, and releases them by a task that it delays by 8 seconds, on the main isolate
  * (`PagePool::ReleaseOnTearDown`). Node runs such tasks by timers of its event loop, so those are made due now. This takes only public
  * functions of libuv, which the node program exports. Node's own timer is among them: it sees that nothing is due, and waits again.
+ *
+ * A task of V8's of another kind with the same delay (`MemoryReducer`) cannot be told from these, so that pages can be given back
+ * after `settled`.
+ *
+ * @param onLate that was so, or may have been: isolates made meanwhile can have been given such pages
  */
-export function pageRelease(): PageRelease {
+export function pageRelease(onLate: () => void): PageRelease {
   const node = koffi.load(null);
   const loop: unknown = node.func('void *uv_default_loop(void)')();
   const typeOf = node.func('int uv_handle_get_type(void *handle)');
@@ -33,13 +38,14 @@ export function pageRelease(): PageRelease {
   const again = node.func('int uv_timer_again(void *timer)');
   const walk = node.func('void uv_walk(void *loop, void *visit, void *arg)');
   let awaited = 0;
+  let late = false;
   let timer: NodeJS.Timeout | undefined;
   const visit = koffi.register(
     (handle: unknown) => {
       if (typeOf(handle) !== UV_TIMER) return;
       const dueMs = Number(dueIn(handle));
       if (dueMs < SOON_MS) return;
-      if (dueMs > DELAYED_MS) awaited -= 1;
+      if (dueMs > DELAYED_MS && --awaited < 0) late = true;
       setRepeat(handle, 1);
       again(handle); // starts it anew, to be due when the time of `repeat` is over
       setRepeat(handle, 0);
@@ -51,6 +57,8 @@ export function pageRelease(): PageRelease {
     clearTimeout(timer);
     timer = setTimeout(() => {
       walk(loop, visit, null);
+      if (late) onLate();
+      late = false;
       if (delayMs < LOOK_MS_MAX) look(delayMs * 2);
     }, delayMs).unref();
   };

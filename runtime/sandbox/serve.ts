@@ -61,7 +61,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   let watch: NodeJS.Timeout | undefined;
   let memoryBytes = 0;
   let idleResidentBytes = 0;
-  const pages = pageRelease();
+  const pages = pageRelease(() => void cleanAgain());
   const stacks = stackScrubber(threads);
   let dirtySinceMs: number | undefined;
   let cleaning: NodeJS.Timeout | undefined;
@@ -143,7 +143,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     };
     const make = (): Promise<ReadyIsolate> => readyIsolate(recipe, random);
     const pool = isolatePool(message.poolSize, make, await make()); // the first proves the bundle
-    void pool.refill().then(() => pool.settle());
+    void fill(pool);
     const inputNames = models.map(({ inputs }) => inputs.map(({ name }) => name));
     return {
       pool,
@@ -217,6 +217,13 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     );
   }
 
+  /** Whatever is in the pool can hold pages of others. */
+  async function cleanAgain(): Promise<void> {
+    const pool = (await served)?.pool;
+    pool?.unsettle();
+    if (pool !== undefined) cleanLater(pool);
+  }
+
   async function clean(pool: IsolatePool): Promise<void> {
     dirtySinceMs = undefined;
     await pages.settled();
@@ -224,6 +231,11 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     await stacks.scrub();
     await pages.settled();
     fillYoungSpace();
+    await fill(pool);
+  }
+
+  /** What is made while nothing runs has no pages of others. */
+  async function fill(pool: IsolatePool): Promise<void> {
     await pool.refill();
     if (dirtySinceMs === undefined && running.size === 0) pool.settle();
   }

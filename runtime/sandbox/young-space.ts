@@ -6,11 +6,12 @@ import { getHeapSpaceStatistics } from 'node:v8';
  */
 export function fillYoungSpace(): void {
   const bytes = getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space')?.space_size ?? 0;
-  // Small ones, so that little is left over at the end of a page; kept in view, so that none is optimised away.
-  for (let filled = 0; filled < bytes * 2; filled += ITEM_BYTES)
-    sink = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  // Of 4 KB, so that at most so much is left over at the end of a page; kept in view, so that none is optimised away. Not a literal:
+  // its elements would be shared until they are written.
+  for (let filled = 0; filled < bytes * 2; filled += ITEM_BYTES) sink = new Array<number>(ELEMENTS).fill(0);
   if (sink.length === 0) throw new Error('nothing was filled');
 }
 
 let sink: readonly number[] = [];
-const ITEM_BYTES = 176; // header, length, elements: 4 + 2 + 16 words
+const ELEMENTS = 506;
+const ITEM_BYTES = 8 * (ELEMENTS + 6); // header, length, elements

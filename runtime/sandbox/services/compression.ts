@@ -9,11 +9,11 @@ import {
   createInflateRaw,
 } from 'node:zlib';
 import type { Transform } from 'node:stream';
-import { z } from 'zod';
+import * as z from 'zod/mini'; // all of Zod would be most of the sandbox's program
 import { Refusal, type Charge, type Service } from './service.ts';
 
 const FORMATS = ['gzip', 'deflate', 'deflate-raw', 'brotli'] as const;
-const id = z.int().nonnegative();
+const id = z.int().check(z.nonnegative());
 const request = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('open'), format: z.enum(FORMATS), decompress: z.boolean() }),
   /** Takes the next piece; the answer is the first of what comes out. */

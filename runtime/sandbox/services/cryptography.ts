@@ -1,5 +1,5 @@
 import { createPublicKey, KeyObject, webcrypto } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod/mini'; // all of Zod would be most of the sandbox's program
 import {
   cipherParams,
   deriveParams,
@@ -35,10 +35,7 @@ const request = z.discriminatedUnion('op', [
     op: z.literal('derive'),
     key: handle,
     params: deriveParams,
-    length: z
-      .int()
-      .nonnegative()
-      .max(8 * 65_536),
+    length: z.int().check(z.nonnegative(), z.maximum(8 * 65_536)),
   }),
 ]);
 type Message<Op> = Extract<z.infer<typeof request>, { op: Op }>;

@@ -16,8 +16,8 @@ const INVOCATIONS = Number(process.env['CFN_WIPE_INVOCATIONS'] ?? 21);
 const WITHIN_MS = 200;
 /** Where something is found, it is looked for again after these, in ms, to say how long it stays. */
 const LATER_MS = [1_000, 10_000];
-/** The goal is none; 1 of 1,000 was seen (docs/wipe.md). More than this is a fault that was not there. */
-const DIRTY_SHARE_MAX = 0.005;
+/** The goal is none. On a busy machine a thread may not have run within that time; what stays is a fault at any rate. */
+const LATE_SHARE_MAX = 0.005;
 const REPEAT_MAX = 20_000; // 480 KB
 
 let system: TestSystem;
@@ -38,7 +38,7 @@ describe('INV-11 nothing of the request or the answer is left with the worker', 
     `${WITHIN_MS} ms after each of ${INVOCATIONS} invocations, over all outcomes and sizes`,
     async () => {
       const left: string[] = [];
-      let dirty = 0;
+      let [late, kept] = [0, 0];
       const markers: string[] = [];
       for (let i = 0; i < INVOCATIONS; i++) {
         const outcome = OUTCOMES[i % OUTCOMES.length] ?? 'success';
@@ -52,7 +52,7 @@ describe('INV-11 nothing of the request or the answer is left with the worker', 
         let found = searchWorker(system, forms);
         expect(found.bytesSearched).toBeGreaterThan(50e6);
         if (found.places.length === 0) continue;
-        dirty += 1;
+        late += 1;
         left.push(
           `#${i} ${outcome}, marker × ${repeat}, after ${Math.round(lateMs)} ms: ${found.places.slice(0, 5).join('; ')}`,
         );
@@ -64,10 +64,12 @@ describe('INV-11 nothing of the request or the answer is left with the worker', 
           );
           if (found.places.length === 0) break;
         }
+        if (found.places.length > 0) kept += 1;
         console.log(left.slice(-3).join('\n'));
       }
-      console.log(`${dirty} of ${INVOCATIONS} invocations had left something after ${WITHIN_MS} ms`);
-      expect(dirty, left.join('\n')).toBeLessThanOrEqual(Math.ceil(INVOCATIONS * DIRTY_SHARE_MAX));
+      console.log(`${late} of ${INVOCATIONS} invocations had left something after ${WITHIN_MS} ms, ${kept} for good`);
+      expect(kept, left.join('\n')).toBe(0);
+      expect(late, left.join('\n')).toBeLessThanOrEqual(Math.ceil(INVOCATIONS * LATE_SHARE_MAX));
       const records = await searchRecords(
         system,
         markers.flatMap((marker) => [Buffer.from(marker), Buffer.from(marker.toUpperCase())]),

@@ -127,7 +127,8 @@ describe('grants', () => {
     const first = await kms.send('PUT', path, grantOf(kms), token);
     const second = await kms.send('PUT', path, grantOf(kms, { leaseMs: 5000 }), token);
     expect(second.body['id']).toBe(first.body['id']);
-    expect((await kms.send('GET', path, undefined, token)).body).toEqual({ grants: [second.body] });
+    const invocations = { used: 0, taken: 0, outstanding: 0 };
+    expect((await kms.send('GET', path, undefined, token)).body).toEqual({ grants: [{ ...second.body, invocations }] });
     expect((await kms.send('DELETE', `${path}/${String(first.body['id'])}`, undefined, token)).status).toBe(200);
     expect((await kms.send('DELETE', `${path}/${String(first.body['id'])}`, undefined, token)).body.code).toBe(
       'CFN_NOT_FOUND',

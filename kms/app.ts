@@ -6,8 +6,10 @@ import {
   digestSchema,
   droppedSchema,
   grantSchema,
+  leaseEventsRequestSchema,
   nameSchema,
   newTokenSchema,
+  openSealed,
   putKeySchema,
   quotasSchema,
   releaseRequestSchema,
@@ -15,9 +17,11 @@ import {
   withdrawalRequestSchema,
   type ErrorCode,
 } from '../proto/index.ts';
+import { answerKeyInfo, PROOF_HEADER, proveAnswer } from '../proto/node.ts';
 import type { KmsDeps } from './deps.ts';
 import { demandModel, putGrant } from './grants.ts';
 import { parseInput, problemResponse, readJson } from './http.ts';
+import { openLeaseEvents } from './lease-events.ts';
 import { acceptDropped, leaseRemainingMs, revokeLease } from './leases.ts';
 import {
   AUDIT_PAGE_MAX,
@@ -91,10 +95,25 @@ export function createKms(
       throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} releases are under way`);
     releasesInFlight++;
     try {
-      return c.json(await release(request, deps));
+      // Opened first: a key that is not for this KMS says that nothing here is meant for the one who asks.
+      const answerKey =
+        request.answerKey &&
+        (await openSealed(
+          deps.sealingKey.privateKey,
+          request.answerKey,
+          answerKeyInfo(request.challenge),
+          'CFN_KMS_MISMATCH',
+        ));
+      const text = JSON.stringify(await release(request, deps));
+      if (answerKey !== undefined) c.header(PROOF_HEADER, proveAnswer(answerKey, text));
+      return c.body(text, 200, { 'content-type': 'application/json' });
     } finally {
       releasesInFlight--;
     }
+  });
+  app.post('/v1/leases/events', async (c) => {
+    const { statement } = await readJson(c, leaseEventsRequestSchema, SMALL_BODY_BYTES_MAX);
+    return c.body(await openLeaseEvents(statement, deps), 200, { 'content-type': 'text/plain; charset=utf-8' });
   });
   app.get('/v1/leases/:id', async (c) => {
     const id = c.req.param('id');
@@ -209,7 +228,12 @@ export function createKms(
     if (owner === undefined) throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
     const key = { owner, digest: c.req.param('digest') };
     await demandModel(key, deps);
-    return c.json({ grants: (await store.grants(key.digest, key.owner)).map(grantView) });
+    const grants = await store.grants(key.digest, key.owner);
+    const counted = grants.map(async (grant) => ({
+      ...grantView(grant),
+      invocations: await store.count(grant.id, now().getTime()),
+    }));
+    return c.json({ grants: await Promise.all(counted) });
   });
   app.delete('/v1/models/:digest/grants/:id', async (c) => {
     const owner = await ownerOf(c.req.header('authorization'));
@@ -234,7 +258,7 @@ const grantView = ({ id, grant, grantedAt }: StoredGrant): object => ({ id, ...g
 
 function leaseView(lease: StoredLease, at: number): object {
   const { id, digest, tenant, version, worker, tee, grant, evidence, policy, keyVersion } = lease;
-  const { revokedAt, droppedAt, statement } = lease;
+  const { receiptKey, used, usage, allowed, revokedAt, droppedAt, statement } = lease;
   return {
     lease: id,
     live: isLive(lease, at),
@@ -243,8 +267,12 @@ function leaseView(lease: StoredLease, at: number): object {
     function: lease.function,
     version,
     worker,
+    receiptKey,
     tee,
     grant,
+    used,
+    ...(allowed !== undefined && { allowed }),
+    ...(usage !== undefined && { usage }),
     evidence,
     policy,
     keyVersion,

@@ -1,11 +1,11 @@
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
 import { CfnError } from '../proto/index.ts';
 
-const SCHEMA_VERSION = 2;
 /** Wait for another process that holds the file, in ms. */
 const BUSY_MS_MAX = 5000;
 
-const SCHEMA = `
+const FIRST_VERSION = 2;
+const FIRST_SCHEMA = `
 CREATE TABLE secrets (name TEXT PRIMARY KEY, publicKey TEXT NOT NULL, wrapped BLOB NOT NULL) STRICT;
 CREATE TABLE owners (name TEXT PRIMARY KEY, policy TEXT, quotas TEXT, addedAt INTEGER NOT NULL) STRICT;
 CREATE TABLE tokens (
@@ -40,8 +40,17 @@ CREATE INDEX leases_by_end ON leases (owner, endsAt);
 CREATE TABLE withdrawn (version TEXT PRIMARY KEY, author TEXT NOT NULL, statement TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 CREATE TABLE audit (owner TEXT NOT NULL, seq INTEGER NOT NULL, entry TEXT NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (owner, seq)) STRICT;
 CREATE TABLE checkpoints (owner TEXT NOT NULL, seq INTEGER NOT NULL, statement TEXT NOT NULL, PRIMARY KEY (owner, seq)) STRICT;
-PRAGMA user_version = ${SCHEMA_VERSION};
 `;
+/** What each later version changed; a keyring of an earlier one is brought up to date when it is opened. */
+const STEPS: readonly string[] = [
+  // Invocations: under each lease, and of each grant; `taken` is what leases were allowed, less what they gave back.
+  `ALTER TABLE leases ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE leases ADD COLUMN allowed INTEGER;
+   ALTER TABLE leases ADD COLUMN usage TEXT;
+   CREATE INDEX leases_of_worker ON leases (worker);
+   CREATE TABLE grant_counts ("grant" TEXT PRIMARY KEY, since INTEGER NOT NULL, used INTEGER NOT NULL, taken INTEGER NOT NULL) STRICT;`,
+];
+const SCHEMA_VERSION = FIRST_VERSION + STEPS.length;
 
 type Values = Record<string, SQLInputValue>;
 
@@ -54,6 +63,8 @@ export interface Database {
   readonly one: <T>(sql: string, values: Values) => T | undefined;
   /** One transaction; a throw undoes all of it. The calls inside are synchronous, so nothing interleaves. */
   readonly transact: <T>(work: () => T) => Promise<T>;
+  /** Inside of a transaction: does this once it is on the disk, and never where it was undone. */
+  readonly afterCommit: (work: () => void) => void;
   readonly read: <T>(work: () => T) => Promise<T>;
   /** Copies all of one moment to a new file. */
   copyTo(path: string): void;
@@ -72,6 +83,8 @@ export function openDatabase(path: string): Database {
       .all(values)
       .map((row) => fromRow<T>(row));
 
+  const waiting: (() => void)[] = [];
+
   return {
     run: (sql, values) => Number(database.prepare(sql).run(values).changes),
     all,
@@ -82,12 +95,15 @@ export function openDatabase(path: string): Database {
         try {
           const result = work();
           database.exec('COMMIT');
+          for (const after of waiting.splice(0)) after();
           return result;
         } catch (error) {
+          waiting.length = 0;
           if (database.isTransaction) database.exec('ROLLBACK');
           throw error;
         }
       }),
+    afterCommit: (work) => void waiting.push(work),
     read: async (work) => guarded(work),
     copyTo: (to) => guarded(() => void database.prepare('VACUUM INTO ?').run(to)),
     close: () => database.close(),
@@ -99,10 +115,11 @@ function open(path: string): DatabaseSync {
   try {
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE');
     const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-    if (version === 0) database.exec(SCHEMA);
-    else if (version !== SCHEMA_VERSION)
+    if (version !== 0 && (version < FIRST_VERSION || version > SCHEMA_VERSION))
       throw new CfnError('CFN_STORE_FAILED', `${path} has schema ${version}, expected ${SCHEMA_VERSION}`);
-    database.exec('COMMIT');
+    if (version === 0) database.exec(FIRST_SCHEMA);
+    for (const step of STEPS.slice(Math.max(0, version - FIRST_VERSION))) database.exec(step);
+    database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
     return database;
   } catch (error) {
     database.close();

@@ -1,5 +1,6 @@
 import type { appraise } from '../attestation/verifier/index.ts';
 import type { Challenges } from './challenges.ts';
+import type { LeaseFeed } from './lease-feed.ts';
 import type { Policies } from './policies.ts';
 import type { Rates } from './rates.ts';
 import type { Refusals } from './refusals.ts';
@@ -21,6 +22,7 @@ export interface KmsDeps {
   /** Releases of each namespace. */
   readonly rates: Rates;
   readonly refusals: Refusals;
+  readonly feed: LeaseFeed;
   /** Raw Ed25519, base64url: who signs the checkpoints of audit logs. */
   readonly auditKey: string;
 }

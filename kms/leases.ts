@@ -1,8 +1,15 @@
-import { CfnError, toBase64url, type Grant, type SignedManifest } from '../proto/index.ts';
+import { CfnError, toBase64url, verifyStatement, type Grant, type SignedManifest } from '../proto/index.ts';
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
-import { verifyDropped } from './dropped.ts';
-import { isLive, type LeaseTerm, type StoredGrant, type StoredLease, type StoredModel } from './store.ts';
+import {
+  isLive,
+  type LeaseTerm,
+  type NewLease,
+  type StatedUse,
+  type StoredGrant,
+  type StoredLease,
+  type StoredModel,
+} from './store.ts';
 
 type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes'>;
 
@@ -17,7 +24,7 @@ export interface Terms {
 /**
  * Opens a lease. It is on the disk when this returns, so no key is ever out without one.
  *
- * @throws {CfnError} `CFN_GRANT_MISSING` when the grant was withdrawn meanwhile
+ * @throws {CfnError} `CFN_GRANT_MISSING` when the grant was withdrawn meanwhile; `CFN_ALLOWANCE_SPENT`, `CFN_ALLOWANCE_WAITING`
  */
 export async function openLease(
   worker: AttestationResult,
@@ -26,7 +33,7 @@ export async function openLease(
   deps: LeaseDeps,
 ): Promise<StoredLease> {
   const startedAt = deps.now().getTime();
-  const lease: StoredLease = {
+  const lease: NewLease = {
     ...termOf(worker, under, startedAt),
     id: toBase64url(deps.randomBytes(32)), // unguessable: whoever knows it may ask for its status
     digest: under.grant.digest,
@@ -40,8 +47,9 @@ export async function openLease(
     tee: worker.tee,
     startedAt,
   };
-  if (!(await deps.store.addLease(lease))) throw grantMissing();
-  return lease;
+  const opened = await deps.store.addLease(lease);
+  if (opened === undefined) throw grantMissing();
+  return opened;
 }
 
 /**
@@ -62,17 +70,39 @@ export async function renewableLease(
   return lease;
 }
 
-/** @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked meanwhile */
+/**
+ * @param usage what the worker states that it used, if it does
+ * @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked meanwhile; `CFN_RECEIPT_INVALID`
+ */
 export async function extendLease(
   lease: StoredLease,
   worker: AttestationResult,
   under: Terms,
+  usage: StatedUse | undefined,
   deps: LeaseDeps,
 ): Promise<StoredLease> {
   const at = deps.now().getTime();
-  const term = termOf(worker, under, at);
-  if (!(await deps.store.renewLease(lease.id, term, at))) throw leaseEnded();
-  return { ...lease, ...term };
+  const renewed = await deps.store.renewLease(lease.id, termOf(worker, under, at), at, usage);
+  if (renewed === undefined) throw leaseEnded();
+  return renewed;
+}
+
+/**
+ * What a worker says that it used under a lease, made for this challenge.
+ *
+ * @throws {CfnError} `CFN_RECEIPT_INVALID`
+ */
+export async function statedUse(
+  statement: string | undefined,
+  challenge: string,
+  lease: StoredLease,
+  { now }: LeaseDeps,
+): Promise<StatedUse | undefined> {
+  if (statement === undefined) return undefined;
+  const claims = await verifyStatement('cfn-usage+jwt', statement, lease, now());
+  if (claims.lease !== lease.id || claims.challenge !== challenge)
+    throw new CfnError('CFN_RECEIPT_INVALID', 'the worker states its use of another lease, or at another time');
+  return { used: claims.used, statement };
 }
 
 /** @returns what is left of a live lease, in ms @throws {CfnError} `CFN_LEASE_ENDED` */
@@ -100,8 +130,9 @@ export async function revokeLease(id: string, owner: string | undefined, deps: L
 export async function acceptDropped(id: string, statement: string, deps: LeaseDeps): Promise<void> {
   const lease = await deps.store.lease(id);
   if (lease === undefined) throw leaseEnded();
-  await verifyDropped(statement, lease, deps.now());
-  await deps.store.dropLease(id, statement, deps.now().getTime());
+  const claims = await verifyStatement('cfn-key-dropped+jwt', statement, lease, deps.now());
+  if (claims.lease !== id) throw new CfnError('CFN_RECEIPT_INVALID', 'the statement is of another lease');
+  await deps.store.dropLease(id, statement, deps.now().getTime(), claims.used);
 }
 
 export const grantMissing = (): CfnError =>

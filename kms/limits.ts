@@ -12,6 +12,11 @@ export const POLICY_BYTES_MAX = 256 * 1024;
 export const OWNERS_RATED_MAX = 10_000;
 /** Appraisals at once. Anybody may ask for one, and each costs milliseconds of CPU and up to 2 MiB. First guess. */
 export const RELEASES_INFLIGHT_MAX = 16;
+/** Streams of lease events at once, in all and for one worker, which needs one; well below the connections that there may be. */
+export const FEEDS_MAX = 512;
+export const FEEDS_PER_WORKER_MAX = 2;
+/** Lines that wait for a worker which does not read; then its stream ends, and it asks for its leases one by one. */
+export const FEED_LINES_WAITING_MAX = 256;
 /** Leases in one listing, newest first. */
 export const LEASES_LISTED_MAX = 1000;
 /** Grants of one model. Each release reads them all. */

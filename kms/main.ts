@@ -12,6 +12,7 @@ import { backUp, restore } from './backup.ts';
 import { openChallenges } from './challenges.ts';
 import { readCredential } from './credential.ts';
 import { CONNECTIONS_MAX, OWNERS_RATED_MAX, REQUEST_ARRIVES_MS_MAX } from './limits.ts';
+import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
 import { openPolicies, parsePolicy } from './policies.ts';
 import { openRates } from './rates.ts';
@@ -72,6 +73,8 @@ async function start(argv: readonly string[]): Promise<void> {
   const keyring = await openKeyring(join(state, KEYRING), rootKeyUri(state, root), rootKeyDeps(root));
   const { store, rootKey, sealingKey, auditKey } = keyring;
   const refusals = openRefusals(store, now, OWNERS_RATED_MAX);
+  const feed = openLeaseFeed(now);
+  store.watchEnds((lease) => feed.tell(lease));
   const app = createKms({
     now,
     randomBytes,
@@ -84,6 +87,7 @@ async function start(argv: readonly string[]): Promise<void> {
     policies: openPolicies(own, store),
     rates: openRates(now, OWNERS_RATED_MAX),
     refusals,
+    feed,
     adminTokenDigest,
     log: (entry) => log({ event: 'call', ...entry }),
   });
@@ -115,6 +119,7 @@ async function start(argv: readonly string[]): Promise<void> {
   });
   const stop = (): void => {
     server.close(() => void close()); // calls under way finish first
+    feed.close();
     server.closeIdleConnections();
   };
   process.once('SIGTERM', stop);

@@ -12,7 +12,7 @@ import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { findGrant } from './grants.ts';
 import { DEFAULT_QUOTAS } from './limits.ts';
-import { extendLease, grantMissing, openLease, renewableLease, type Terms } from './leases.ts';
+import { extendLease, grantMissing, openLease, renewableLease, statedUse, type Terms } from './leases.ts';
 import { withdrawn } from './models.ts';
 import { unwrapDataKey } from './namespace-key.ts';
 import type { KnownPolicy } from './policies.ts';
@@ -42,8 +42,8 @@ interface Claim {
  * what there is.
  *
  * @throws {CfnError} `CFN_CHALLENGE_INVALID`, `CFN_MANIFEST_ALTERED`, `CFN_MODEL_UNDECLARED`, what {@link appraise} throws,
- *   `CFN_GRANT_MISSING` (the same for an unknown model), `CFN_GRANT_UNMET`, `CFN_WITHDRAWN`, `CFN_LEASE_ENDED`, `CFN_BUSY`, what the root
- *   key throws, `CFN_STORE_FAILED`
+ *   `CFN_GRANT_MISSING` (the same for an unknown model), `CFN_GRANT_UNMET`, `CFN_WITHDRAWN`, `CFN_ALLOWANCE_SPENT`,
+ *   `CFN_ALLOWANCE_WAITING`, `CFN_LEASE_ENDED`, `CFN_RECEIPT_INVALID`, `CFN_BUSY`, what the root key throws, `CFN_STORE_FAILED`
  */
 export async function release(request: ReleaseRequest, deps: KmsDeps): Promise<ReleaseReply> {
   const known: Known = { digest: request.model };
@@ -58,7 +58,7 @@ export async function release(request: ReleaseRequest, deps: KmsDeps): Promise<R
     const terms = await demandConsent(claim, worker, deps);
     const wrappedKey = await wrapForEngine(terms.model, request, deps);
     const lease = await openLease(worker, claim.use, terms, deps);
-    return { ...replyOf(lease, deps), wrappedKey };
+    return { ...(await replyOf(lease, deps)), wrappedKey };
   } catch (error) {
     await deps.refusals.note(owner, toCfnError(error).code, known);
     throw error;
@@ -139,11 +139,17 @@ async function renew(
 ): Promise<ReleaseReply> {
   const lease = await renewableLease(id, worker, claim.use, request.model, deps);
   known.lease = lease.id;
-  return replyOf(await extendLease(lease, worker, await demandConsent(claim, worker, deps), deps), deps);
+  const usage = await statedUse(request.usage, request.challenge, lease, deps);
+  return replyOf(await extendLease(lease, worker, await demandConsent(claim, worker, deps), usage, deps), deps);
 }
 
-function replyOf(lease: StoredLease, { now }: KmsDeps): ReleaseReply {
-  const leaseMs = lease.endsAt - now().getTime();
-  if (leaseMs <= 0) throw new CfnError('CFN_LEASE_ENDED', 'the lease ended while it was recorded');
-  return { lease: lease.id, leaseMs, policy: lease.policy };
+async function replyOf(lease: StoredLease, { store, now }: KmsDeps): Promise<ReleaseReply> {
+  const at = now().getTime();
+  const { id, endsAt, policy, used, allowed } = lease;
+  if (endsAt <= at) throw new CfnError('CFN_LEASE_ENDED', 'the lease ended while it was recorded');
+  const reply = { lease: id, leaseMs: endsAt - at, policy };
+  if (allowed === undefined) return reply;
+  // Nothing to be had now: for good, or until others give back what they hold?
+  const spent = allowed === used && (await store.count(lease.grant, at)).outstanding === 0;
+  return { ...reply, allowed, ...(spent && { spent }) };
 }

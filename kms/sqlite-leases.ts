@@ -2,7 +2,15 @@ import { CfnError, grantSchema, type AuditEntry } from '../proto/index.ts';
 import type { Database } from './database.ts';
 import { quotasOf } from './quotas.ts';
 import type { AuditWriter } from './sqlite-audit.ts';
-import type { LeaseStore, StoredGrant, StoredLease } from './store.ts';
+import { sqliteAllowances } from './sqlite-allowances.ts';
+import {
+  isLive,
+  type EndedEarly,
+  type LeaseStore,
+  type NewLease,
+  type StoredGrant,
+  type StoredLease,
+} from './store.ts';
 
 const LIVE = 'endsAt > :at AND revokedAt IS NULL AND droppedAt IS NULL';
 const LEASE = [
@@ -21,27 +29,38 @@ const LEASE = [
   'keyVersion',
   'startedAt',
   'endsAt',
-] as const;
-const ADD_LEASE = `INSERT INTO leases (${LEASE.map((name) => `"${name}"`).join(', ')}) VALUES (${LEASE.map((name) => `:${name}`).join(', ')})`;
+] as const satisfies readonly (keyof NewLease)[];
+const ADD_LEASE = `INSERT INTO leases (${LEASE.map((name) => `"${name}"`).join(', ')}, allowed)
+  VALUES (${LEASE.map((name) => `:${name}`).join(', ')}, :allowed)`;
 
 /** Grants and leases. `revokeWhere` is for those who end leases for a reason of their own. */
 export function sqliteLeases(
   database: Database,
   { note }: AuditWriter,
 ): LeaseStore & { readonly revokeWhere: (condition: string, values: Record<string, string>, at: number) => number } {
-  const { run, all, one, transact, read } = database;
+  const { run, all, one, transact, read, afterCommit } = database;
+  const allowances = sqliteAllowances(database);
+  const leaseOf = (id: string): StoredLease | undefined =>
+    one<StoredLease>('SELECT * FROM leases WHERE id = :id', { id });
+  const listeners: ((lease: EndedEarly) => void)[] = [];
+  const tell = (lease: EndedEarly): void =>
+    afterCommit(() => {
+      for (const listener of listeners) listener(lease);
+    });
 
-  function noteLease(decision: AuditEntry['decision'], id: string, at: number): void {
-    const lease = one<StoredLease>('SELECT * FROM leases WHERE id = :id', { id });
+  function noteLease(decision: AuditEntry['decision'], lease: StoredLease | undefined, at: number): void {
     if (lease === undefined) return;
-    const { digest, owner, tenant, version, worker, grant } = lease;
-    note(owner, { at: iso(at), decision, digest, tenant, function: lease.function, version, worker, grant, lease: id });
+    const { digest, owner, tenant, version, worker, grant, used, allowed } = lease;
+    const counted = { ...(used > 0 && { used }), ...(allowed !== undefined && { allowed }) };
+    const what = { digest, tenant, function: lease.function, version, worker, grant, lease: lease.id, ...counted };
+    note(owner, { at: iso(at), decision, ...what });
   }
   function revokeWhere(condition: string, values: Record<string, string>, at: number): number {
-    const live = all<{ id: string }>(`SELECT id FROM leases WHERE ${condition} AND ${LIVE}`, { ...values, at });
-    for (const { id } of live) {
-      run('UPDATE leases SET revokedAt = :at WHERE id = :id', { id, at });
-      noteLease('revoked', id, at);
+    const live = all<StoredLease>(`SELECT * FROM leases WHERE ${condition} AND ${LIVE}`, { ...values, at });
+    for (const lease of live) {
+      run('UPDATE leases SET revokedAt = :at WHERE id = :id', { id: lease.id, at });
+      noteLease('revoked', lease, at);
+      tell({ ...lease, revokedAt: at });
     }
     return live.length;
   }
@@ -76,7 +95,17 @@ export function sqliteLeases(
            ON CONFLICT (id) DO UPDATE SET content = excluded.content, endsAt = excluded.endsAt, grantedAt = excluded.grantedAt`,
           { id, digest, owner, content: JSON.stringify(grant), endsAt, grantedAt },
         );
-        run('UPDATE leases SET endsAt = min(endsAt, :endsAt) WHERE "grant" = :id', { id, endsAt });
+        const longer = all<StoredLease>(`SELECT * FROM leases WHERE "grant" = :id AND endsAt > :endsAt AND ${LIVE}`, {
+          id,
+          endsAt,
+          at: grantedAt,
+        });
+        for (const lease of longer) {
+          run('UPDATE leases SET endsAt = :endsAt WHERE id = :id', { id: lease.id, endsAt });
+          tell({ ...lease, endsAt });
+        }
+        // Who was given no count cannot keep to one.
+        if (grant.maxInvocations !== undefined) revokeWhere('"grant" = :id AND allowed IS NULL', { id }, grantedAt);
         const { tenant, version } = grant;
         const granted = { tenant, function: grant.function, grant: id, ...(version && { version }) };
         note(owner, { at: iso(grantedAt), decision: 'granted', digest, ...granted });
@@ -91,33 +120,52 @@ export function sqliteLeases(
         const key = { id, digest, owner };
         if (run('DELETE FROM grants WHERE id = :id AND digest = :digest AND owner = :owner', key) === 0)
           return undefined;
+        allowances.forget(id);
         note(owner, { at: iso(at), decision: 'grant-removed', digest, grant: id });
         return revokeWhere('"grant" = :id', { id }, at);
       }),
 
     addLease: (lease) =>
       transact(() => {
-        if (!covered(lease)) return false;
+        if (!covered(lease)) return undefined;
         demandRoom(
           lease.owner,
           'leases',
           `SELECT count(*) AS count FROM leases WHERE owner = :owner AND ${LIVE}`,
           lease.startedAt,
         );
-        run(ADD_LEASE, Object.fromEntries(LEASE.map((name) => [name, lease[name]])));
-        noteLease('released', lease.id, lease.startedAt);
-        return true;
+        const allowed = allowances.first(lease.grant, lease.startedAt);
+        run(ADD_LEASE, { ...Object.fromEntries(LEASE.map((name) => [name, lease[name]])), allowed: allowed ?? null });
+        const added: StoredLease = { ...lease, used: 0, ...(allowed !== undefined && { allowed }) };
+        noteLease('released', added, lease.startedAt);
+        return added;
       }),
-    renewLease: (id, { grant, endsAt, evidence, policy }, at) =>
+    renewLease: (id, term, at, stated) =>
       transact(() => {
-        const lease = one<StoredLease>('SELECT * FROM leases WHERE id = :id', { id });
-        if (lease === undefined || !covered({ ...lease, grant, endsAt })) return false;
-        const sql = `UPDATE leases SET "grant" = :grant, endsAt = :endsAt, evidence = :evidence, policy = :policy WHERE id = :id AND ${LIVE}`;
-        if (run(sql, { id, grant, endsAt, evidence, policy, at }) === 0) return false;
-        noteLease('renewed', id, at);
-        return true;
+        const lease = leaseOf(id);
+        if (lease === undefined || !isLive(lease, at) || !covered({ ...lease, ...term })) return undefined;
+        const { grant, endsAt, evidence, policy } = term;
+        // What was counted under one grant is not another's; the worker may ask anew.
+        if (grant !== lease.grant && (lease.allowed !== undefined || allowances.isLimited(grant))) return undefined;
+        const used = stated?.used ?? lease.used;
+        const allowed = allowances.more(lease, used);
+        run(
+          `UPDATE leases SET "grant" = :grant, endsAt = :endsAt, evidence = :evidence, policy = :policy,
+             used = :used, allowed = :allowed, usage = coalesce(:usage, usage) WHERE id = :id`,
+          { id, grant, endsAt, evidence, policy, used, allowed: allowed ?? null, usage: stated?.statement ?? null },
+        );
+        const renewed = leaseOf(id);
+        noteLease('renewed', renewed, at);
+        return renewed;
       }),
-    lease: (id) => read(() => one<StoredLease>('SELECT * FROM leases WHERE id = :id', { id })),
+    count: (grant, at) => read(() => allowances.count(grant, at)),
+    watchEnds: (listener) => void listeners.push(listener),
+    lease: (id) => read(() => leaseOf(id)),
+    receiptKeyOf: (worker, at) =>
+      read(() => {
+        const sql = `SELECT receiptKey FROM leases WHERE worker = :worker AND ${LIVE} LIMIT 1`;
+        return one<{ receiptKey: string }>(sql, { worker, at })?.receiptKey;
+      }),
     leases: (owner, countMax) =>
       read(() => {
         const newest = 'ORDER BY startedAt DESC, rowid DESC LIMIT :countMax';
@@ -125,22 +173,25 @@ export function sqliteLeases(
           ? all<StoredLease>(`SELECT * FROM leases ${newest}`, { countMax })
           : all<StoredLease>(`SELECT * FROM leases WHERE owner = :owner ${newest}`, { owner, countMax });
       }),
-    revokeLease: (id, at) =>
-      transact(() => {
-        if (run(`UPDATE leases SET revokedAt = :at WHERE id = :id AND ${LIVE}`, { id, at }) === 0) return false;
-        noteLease('revoked', id, at);
-        return true;
-      }),
+    revokeLease: (id, at) => transact(() => revokeWhere('id = :id', { id }, at) === 1),
     endAllLeases: (at) =>
       transact(() => {
         const logs = all<{ owner: string }>('SELECT DISTINCT owner FROM audit', {});
         for (const { owner } of logs) note(owner, { at: iso(at), decision: 'restored' });
         return revokeWhere('TRUE', {}, at);
       }),
-    dropLease: (id, statement, at) =>
+    dropLease: (id, statement, at, stated) =>
       transact(() => {
-        const sql = 'UPDATE leases SET droppedAt = :at, statement = :statement WHERE id = :id AND droppedAt IS NULL';
-        if (run(sql, { id, statement, at }) === 1) noteLease('dropped', id, at);
+        const lease = leaseOf(id);
+        if (lease === undefined || lease.droppedAt !== undefined) return;
+        const used = allowances.settle(lease, stated);
+        run('UPDATE leases SET droppedAt = :at, statement = :statement, used = :used WHERE id = :id', {
+          id,
+          statement,
+          at,
+          used,
+        });
+        noteLease('dropped', { ...lease, used }, at);
       }),
   };
 }

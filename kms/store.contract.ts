@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { TOKENS_MAX } from './limits.ts';
 import { CfnError, type AuditEntry } from '../proto/index.ts';
-import type { KeyStore, StoredGrant, StoredLease, StoredModel } from './store.ts';
+import type { EndedEarly, KeyStore, NewLease, StoredGrant, StoredModel } from './store.ts';
 
 const digest = 'd'.repeat(64);
 const at = Date.parse('2026-11-01T00:00:00Z');
@@ -23,7 +23,7 @@ const grant: StoredGrant = {
   grant: { tenant: 'tenant', function: 'ocr', leaseMs: 60_000, until: until(at + hour) },
   grantedAt: at,
 };
-const lease: StoredLease = {
+const lease: NewLease = {
   id: 'l1',
   digest,
   owner: 'acme',
@@ -143,7 +143,9 @@ export function storeContract(make: () => KeyStore): void {
     await store.putGrant(grant); // the same again
     await store.addLease(lease);
     await expect(store.addLease({ ...lease, id: 'l2' })).rejects.toMatchObject(over);
-    expect(await store.addLease({ ...lease, id: 'l2', startedAt: lease.endsAt, endsAt: lease.endsAt + 1 })).toBe(true);
+    expect(
+      await store.addLease({ ...lease, id: 'l2', startedAt: lease.endsAt, endsAt: lease.endsAt + 1 }),
+    ).toBeDefined();
     expect(await store.addModel({ ...model, owner: 'other', model: 'other/m@1' })).toBe('added');
   });
 
@@ -155,7 +157,7 @@ export function storeContract(make: () => KeyStore): void {
     expect(await store.withdrawModel(digest, 'acme', at + 6)).toBe(0);
     expect(await store.model(digest, 'acme')).toMatchObject({ wrappedKey: new Uint8Array(), withdrawnAt: at + 5 });
     expect((await store.lease('l1'))?.revokedAt).toBe(at + 5);
-    expect(await store.addLease({ ...lease, id: 'l2' })).toBe(false);
+    expect(await store.addLease({ ...lease, id: 'l2' })).toBeUndefined();
     expect(await store.addModel(model)).toBe('present');
   });
 
@@ -168,8 +170,8 @@ export function storeContract(make: () => KeyStore): void {
     expect(await store.withdrawFunction({ ...withdrawal, statement: 'again' })).toBe(0);
     expect(await store.withdrawal('v')).toEqual(withdrawal);
     expect((await store.lease('other'))?.revokedAt).toBeUndefined();
-    expect(await store.addLease({ ...lease, id: 'l2' })).toBe(false);
-    expect(await store.renewLease('l1', term, at + 6)).toBe(false);
+    expect(await store.addLease({ ...lease, id: 'l2' })).toBeUndefined();
+    expect(await store.renewLease('l1', term, at + 6)).toBeUndefined();
   });
 
   test('keeps models by digest and owner; the first record stays', async () => {
@@ -193,7 +195,7 @@ export function storeContract(make: () => KeyStore): void {
 
   test('replaces a grant, and ends its leases no later than it', async () => {
     using store = disposable(await filled(make));
-    expect(await store.addLease(lease)).toBe(true);
+    expect(await store.addLease(lease)).toBeDefined();
     const shorter = { ...grant, grant: { ...grant.grant, until: until(at + 1000) } };
     await store.putGrant(shorter);
     expect(await store.grants(digest, 'acme')).toEqual([shorter]);
@@ -202,20 +204,20 @@ export function storeContract(make: () => KeyStore): void {
 
   test('opens no lease without its grant, or beyond it', async () => {
     using store = disposable(await filled(make));
-    expect(await store.addLease({ ...lease, grant: 'gone' })).toBe(false);
-    expect(await store.addLease({ ...lease, endsAt: at + 2 * hour })).toBe(false);
+    expect(await store.addLease({ ...lease, grant: 'gone' })).toBeUndefined();
+    expect(await store.addLease({ ...lease, endsAt: at + 2 * hour })).toBeUndefined();
     expect(await store.lease('l1')).toBeUndefined();
   });
 
   test('renews a live lease only', async () => {
     using store = disposable(await filled(make));
     await store.addLease(lease);
-    expect(await store.renewLease('l1', { ...term, endsAt: at + 2 * hour }, at)).toBe(false);
-    expect(await store.renewLease('l1', { ...term, grant: 'gone' }, at)).toBe(false);
-    expect(await store.renewLease('l1', term, at + 59_999)).toBe(true);
-    expect(await store.lease('l1')).toEqual({ ...lease, ...term });
-    expect(await store.renewLease('l1', { ...term, endsAt: at + hour }, at + 90_000)).toBe(false);
-    expect(await store.renewLease('unknown', term, at)).toBe(false);
+    expect(await store.renewLease('l1', { ...term, endsAt: at + 2 * hour }, at)).toBeUndefined();
+    expect(await store.renewLease('l1', { ...term, grant: 'gone' }, at)).toBeUndefined();
+    expect(await store.renewLease('l1', term, at + 59_999)).toEqual({ ...lease, ...term, used: 0 });
+    expect(await store.lease('l1')).toEqual({ ...lease, ...term, used: 0 });
+    expect(await store.renewLease('l1', { ...term, endsAt: at + hour }, at + 90_000)).toBeUndefined();
+    expect(await store.renewLease('unknown', term, at)).toBeUndefined();
   });
 
   test('revokes once; a revoked lease is not renewed', async () => {
@@ -223,17 +225,17 @@ export function storeContract(make: () => KeyStore): void {
     await store.addLease(lease);
     expect(await store.revokeLease('l1', at + 5)).toBe(true);
     expect(await store.revokeLease('l1', at + 6)).toBe(false);
-    expect(await store.renewLease('l1', term, at + 7)).toBe(false);
+    expect(await store.renewLease('l1', term, at + 7)).toBeUndefined();
     expect((await store.lease('l1'))?.revokedAt).toBe(at + 5);
   });
 
   test('keeps the first statement that a key was dropped', async () => {
     using store = disposable(await filled(make));
     await store.addLease(lease);
-    await store.dropLease('l1', 'first', at + 5);
-    await store.dropLease('l1', 'second', at + 6);
+    await store.dropLease('l1', 'first', at + 5, undefined);
+    await store.dropLease('l1', 'second', at + 6, undefined);
     expect(await store.lease('l1')).toMatchObject({ droppedAt: at + 5, statement: 'first' });
-    expect(await store.renewLease('l1', term, at + 7)).toBe(false);
+    expect(await store.renewLease('l1', term, at + 7)).toBeUndefined();
   });
 
   test('removing a grant revokes its live leases, and no others', async () => {
@@ -249,6 +251,110 @@ export function storeContract(make: () => KeyStore): void {
     expect((await store.lease('other'))?.revokedAt).toBeUndefined();
   });
 
+  const limited = (maxInvocations: number): StoredGrant => ({ ...grant, grant: { ...grant.grant, maxInvocations } });
+  const stated = (used: number) => ({ used, statement: `used ${used}` });
+  async function limitedStore(maxInvocations: number): Promise<KeyStore> {
+    const store = await filled(make);
+    await store.putGrant(limited(maxInvocations));
+    return store;
+  }
+
+  test('INV-24 allows all leases of a grant together no more than its limit', async () => {
+    using store = disposable(await limitedStore(20));
+    const allowed = async (id: string): Promise<number> => (await store.addLease({ ...lease, id }))?.allowed ?? 0;
+    expect(await allowed('l1')).toBe(3); // an eighth of 20
+    let sum = 3;
+    for (let i = 2; sum < 20; i++) sum += await allowed(`l${i}`);
+    expect(sum).toBe(20);
+    await expect(store.addLease({ ...lease, id: 'late' })).rejects.toMatchObject({ code: 'CFN_ALLOWANCE_WAITING' });
+    const later = { id: 'later', startedAt: at + 60_000, endsAt: at + 90_000 };
+    // The leases have ended without a word: what they held is lost.
+    await expect(store.addLease({ ...lease, ...later })).rejects.toMatchObject({ code: 'CFN_ALLOWANCE_SPENT' });
+    expect(await store.count('g1', at + 60_000)).toEqual({ used: 0, taken: 20, outstanding: 0 });
+    await store.putGrant(limited(21));
+    expect((await store.addLease({ ...lease, ...later }))?.allowed).toBe(1);
+  });
+
+  test('INV-24 gives a lease more as it is used, and takes back what its worker signs that it did not use', async () => {
+    using store = disposable(await limitedStore(8));
+    await store.addLease(lease);
+    expect(await store.renewLease('l1', term, at + 1, stated(1))).toMatchObject({
+      allowed: 2,
+      used: 1,
+      usage: 'used 1',
+    });
+    expect(await store.renewLease('l1', term, at + 2, stated(1))).toMatchObject({ allowed: 2 }); // enough for now
+    expect(await store.renewLease('l1', term, at + 3, stated(2))).toMatchObject({ allowed: 3, used: 2 });
+    expect(await store.count('g1', at + 3)).toEqual({ used: 2, taken: 3, outstanding: 1 });
+    await store.dropLease('l1', 's', at + 4, 2);
+    await store.dropLease('l1', 's', at + 4, 0);
+    expect(await store.count('g1', at + 4)).toEqual({ used: 2, taken: 2, outstanding: 0 });
+    await store.addLease({ ...lease, id: 'l2' });
+    await store.dropLease('l2', 's', at + 4, undefined); // says nothing of its use: all of it
+    expect(await store.count('g1', at + 4)).toEqual({ used: 3, taken: 3, outstanding: 0 });
+    await store.addLease({ ...lease, id: 'l3' });
+    await store.dropLease('l3', 's', at + 4, 99);
+    expect(await store.count('g1', at + 4)).toEqual({ used: 4, taken: 4, outstanding: 0 });
+  });
+
+  test('INV-24 takes no word for less than was used before, or more than was allowed', async () => {
+    using store = disposable(await limitedStore(80));
+    await store.addLease(lease);
+    await store.renewLease('l1', term, at + 1, stated(5));
+    for (const used of [4, 99])
+      await expect(store.renewLease('l1', term, at + 2, stated(used))).rejects.toMatchObject({
+        code: 'CFN_RECEIPT_INVALID',
+      });
+    expect(await store.lease('l1')).toMatchObject({ used: 5, usage: 'used 5' });
+  });
+
+  test('INV-24 a limit set later ends leases without one; one that is lifted goes with the next renewal', async () => {
+    using store = disposable(await filled(make));
+    await store.addLease(lease);
+    await store.renewLease('l1', term, at + 1, stated(7));
+    expect(await store.count('g1', at + 1)).toEqual({ used: 7, taken: 0, outstanding: 0 });
+    await store.putGrant(limited(100));
+    expect((await store.lease('l1'))?.revokedAt).toBe(at);
+    expect(await store.addLease({ ...lease, id: 'l2' })).toMatchObject({ allowed: 13 });
+    await store.putGrant({ ...grant, id: 'g2' });
+    expect(await store.renewLease('l2', { ...term, grant: 'g2' }, at + 2)).toBeUndefined(); // counted under g1
+    await store.putGrant(grant);
+    expect((await store.renewLease('l2', term, at + 3, stated(1)))?.allowed).toBeUndefined();
+    expect(await store.count('g1', at + 3)).toEqual({ used: 8, taken: 1, outstanding: 0 });
+    await store.putGrant({ ...limited(3), id: 'g3' });
+    expect(await store.renewLease('l2', { ...term, grant: 'g3' }, at + 4)).toBeUndefined();
+  });
+
+  test('INV-24 a grant made anew counts anew, whatever the leases of the one before say', async () => {
+    using store = disposable(await limitedStore(8));
+    await store.addLease(lease);
+    await store.removeGrant('g1', digest, 'acme', at + 1);
+    await store.putGrant(limited(8));
+    await store.addLease({ ...lease, id: 'l2', startedAt: at + 2 });
+    await store.dropLease('l1', 's', at + 3, 0);
+    expect(await store.count('g1', at + 3)).toEqual({ used: 0, taken: 1, outstanding: 1 });
+  });
+
+  test('tells of each lease that ends early, when that is on the disk', async () => {
+    using store = disposable(await filled(make));
+    const told: EndedEarly[] = [];
+    store.watchEnds(({ id, worker, endsAt, revokedAt }) =>
+      told.push({ id, worker, endsAt, ...(revokedAt !== undefined && { revokedAt }) }),
+    );
+    await store.addLease(lease);
+    const { worker } = lease;
+    await store.putGrant({ ...grant, grant: { ...grant.grant, until: until(at + 1000) } });
+    expect(told).toEqual([{ id: 'l1', worker, endsAt: at + 1000 }]);
+    await store.putGrant({ ...grant, grant: { ...grant.grant, until: until(at + 2000) } });
+    await store.revokeLease('l1', at + 5);
+    await store.revokeLease('l1', at + 5);
+    expect(told.slice(1)).toEqual([{ id: 'l1', worker, endsAt: at + 1000, revokedAt: at + 5 }]);
+    await store.addLease({ ...lease, id: 'l2', endsAt: at + 2000 });
+    await store.withdrawModel(digest, 'acme', at + 6);
+    expect(told.slice(2)).toMatchObject([{ id: 'l2', revokedAt: at + 6 }]);
+    expect(await store.receiptKeyOf(worker, at + 7)).toBeUndefined();
+  });
+
   test('lists leases, newest first, up to a count', async () => {
     using store = disposable(await filled(make));
     for (const [i, id] of ['a', 'b', 'c'].entries()) await store.addLease({ ...lease, id, startedAt: at + i });
@@ -262,7 +368,7 @@ export function storeContract(make: () => KeyStore): void {
     await store.addLease(lease);
     await store.renewLease('l1', term, at + 1);
     await store.addAudit('acme', { at: until(at + 2), decision: 'refused', code: 'CFN_GRANT_MISSING', digest });
-    await store.dropLease('l1', 's', at + 3);
+    await store.dropLease('l1', 's', at + 3, undefined);
     await store.addLease({ ...lease, id: 'l2' });
     await store.revokeLease('l2', at + 4);
     await store.removeGrant('g1', digest, 'acme', at + 5);

@@ -94,10 +94,36 @@ export interface StoredLease extends LeaseTerm {
   readonly startedAt: number;
   /** Set when it was revoked. */
   readonly revokedAt?: number;
+  /** Invocations, as the worker last stated; `usage` is what it signed then (JWS). */
+  readonly used: number;
+  readonly usage?: string;
+  /** Where the grant has a limit: how many of its invocations this lease was given, all in all. */
+  readonly allowed?: number;
   /** Set when the worker stated that the key is gone; `statement` is what it signed (JWS). */
   readonly droppedAt?: number;
   readonly statement?: string;
 }
+
+/** A lease as it is made; what it may use follows from the grant. */
+export type NewLease = Omit<StoredLease, 'used' | 'usage' | 'allowed' | 'revokedAt' | 'droppedAt' | 'statement'>;
+
+/** What a worker states of its use. */
+export interface StatedUse {
+  readonly used: number;
+  readonly statement: string;
+}
+
+/** Invocations under a grant. */
+export interface GrantCount {
+  readonly used: number;
+  /** Allowed to leases, less what was given back: never over the grant's limit. */
+  readonly taken: number;
+  /** Of what was taken, what live leases may still use. The rest of what was not used is lost: workers that ended without a word had it. */
+  readonly outstanding: number;
+}
+
+/** A lease that ends before the time that its worker was told. */
+export type EndedEarly = Pick<StoredLease, 'id' | 'worker' | 'endsAt' | 'revokedAt'>;
 
 /**
  * What the KMS must not forget. Each method that changes something is one transaction, which writes its audit entry too,
@@ -170,19 +196,39 @@ export interface LeaseStore {
   /** Removes the grant and revokes its live leases. @returns how many, or `undefined` when there is no such grant */
   removeGrant(id: string, digest: string, owner: string, at: number): Promise<number | undefined>;
 
-  /** @returns false when grant, model or function version are not what they were when they were read: gone, shortened, withdrawn */
-  addLease(lease: StoredLease): Promise<boolean>;
-  /** @returns false when the lease is not live at `at`, or as {@link addLease} */
-  renewLease(id: string, term: LeaseTerm, at: number): Promise<boolean>;
+  /**
+   * Where the grant has a limit, the lease takes a slice of what is left of it, so that all leases together never use more.
+   *
+   * @returns `undefined` when grant, model or function version are not what they were when they were read: gone, shortened, withdrawn
+   * @throws {CfnError} `CFN_ALLOWANCE_SPENT`, `CFN_ALLOWANCE_WAITING`
+   */
+  addLease(lease: NewLease): Promise<StoredLease | undefined>;
+  /**
+   * Takes another slice where the one before is nearly used.
+   *
+   * @param stated what its worker says it used
+   * @returns `undefined` when the lease is not live at `at`, or as {@link addLease}
+   * @throws {CfnError} `CFN_RECEIPT_INVALID` when less was used than before, or more than was allowed
+   */
+  renewLease(id: string, term: LeaseTerm, at: number, stated?: StatedUse): Promise<StoredLease | undefined>;
+  count(grant: string, at: number): Promise<GrantCount>;
   lease(id: string): Promise<StoredLease | undefined>;
+  /** The receipt key of a worker that holds a live lease. */
+  receiptKeyOf(worker: string, at: number): Promise<string | undefined>;
   /** Of one owner, or of all; newest first. */
   leases(owner: string | undefined, countMax: number): Promise<readonly StoredLease[]>;
   /** @returns false when it is not live at `at` */
   revokeLease(id: string, at: number): Promise<boolean>;
   /** Ends all live leases after a restore, and notes it in every audit log. @returns how many */
   endAllLeases(at: number): Promise<number>;
-  /** Ends the lease and keeps the statement. The first statement stays. */
-  dropLease(id: string, statement: string, at: number): Promise<void>;
+  /**
+   * Ends the lease, keeps the statement, and gives back what the worker did not use. The first statement stays.
+   *
+   * @param used `undefined`: all that it was allowed
+   */
+  dropLease(id: string, statement: string, at: number, used: number | undefined): Promise<void>;
+  /** Calls `listener` for each lease that ends early, once that is on the disk. */
+  watchEnds(listener: (lease: EndedEarly) => void): void;
 }
 
 export interface AuditStore {

@@ -11,6 +11,7 @@ import * as proto from '../proto/index.ts';
 import { createKms, type CallLog } from './app.ts';
 import { openChallenges } from './challenges.ts';
 import type { KmsDeps } from './deps.ts';
+import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
 import { openPolicies, parsePolicy } from './policies.ts';
 import { openRates } from './rates.ts';
@@ -60,8 +61,10 @@ export async function startKms(path = ':memory:', change: Partial<KmsDeps> = {})
     policies: openPolicies(await parsePolicy(policy), store),
     rates: openRates(now, 100),
     refusals: openRefusals(store, now, 100),
+    feed: openLeaseFeed(now),
     ...change,
   };
+  store.watchEnds((lease) => deps.feed.tell(lease));
   const logs: CallLog[] = [];
   const app = createKms({ ...deps, adminTokenDigest: tokenDigest(ADMIN), log: (entry) => logs.push(entry) });
   return { app, deps, clock, logs, admin: ADMIN, policy, policyDigest: await policyDigest(policy), send: sender(app) };

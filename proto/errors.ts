@@ -126,6 +126,11 @@ export const ERRORS = {
     status: 503,
     remedy: 'Check the KMS URL and that it runs; retry with backoff.',
   },
+  CFN_ALLOWANCE_WAITING: {
+    fault: 'system',
+    status: 503,
+    remedy: "What is left of the grant's invocations is held by other workers; retry with backoff.",
+  },
   CFN_BLOB_UNREACHABLE: { fault: 'system', status: 503, remedy: 'Check the blob store; retry with backoff.' },
   CFN_VENDOR_UNREACHABLE: {
     fault: 'system',
@@ -267,6 +272,22 @@ export const ERRORS = {
     status: 403,
     remedy:
       'The owner withdrew this model version, or the author this function version; for good. Use another version.',
+  },
+  CFN_ALLOWANCE_SPENT: {
+    fault: 'trust',
+    status: 403,
+    remedy: "The invocations of the model owner's grant are used up; ask the owner for more.",
+  },
+  CFN_OPERATOR_CONSENT_MISSING: {
+    fault: 'trust',
+    status: 403,
+    remedy: 'The operator of the gateway has not admitted this function, or a model that it uses; ask the operator.',
+  },
+  CFN_KMS_MISMATCH: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      "What answered is not the KMS that the model's manifest names: it does not hold that key. Check the KMS's URL and what is between.",
   },
   CFN_LEASE_ENDED: { fault: 'trust', status: 403, remedy: 'The lease has ended or was revoked; attest again.' },
   CFN_RECEIPT_INVALID: {

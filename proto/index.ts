@@ -8,6 +8,7 @@ export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './receipt.ts';
 export * from './kms-api.ts';
+export * from './worker-statement.ts';
 export * from './kms-audit.ts';
 export * from './withdrawal.ts';
 export * from './bhttp.ts';

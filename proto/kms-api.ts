@@ -5,7 +5,7 @@ import { evidenceSchema } from './evidence.ts';
 import { digestSchema, modelReferenceSchema, nameSchema } from './manifest.ts';
 
 const key32 = z.string().regex(/^[A-Za-z0-9_-]{43}$/);
-const sealedSchema = z.strictObject({
+export const sealedSchema = z.strictObject({
   enc: key32,
   ciphertext: z
     .string()
@@ -43,6 +43,10 @@ export const releaseRequestSchema = z.strictObject({
   evidence: evidenceSchema,
   /** Renewal of this lease: a new appraisal, no key in the answer. */
   renew: z.string().optional(),
+  /** With a renewal: what was used under the lease so far, as the worker states it (`cfn-usage+jwt`). */
+  usage: z.string().max(4096).optional(),
+  /** Sealed to the KMS: the answer is then proven with it, in the header `cfn-proof`. */
+  answerKey: sealedSchema.optional(),
 });
 export type ReleaseRequest = z.infer<typeof releaseRequestSchema>;
 
@@ -52,6 +56,10 @@ export const releaseReplySchema = z.strictObject({
   leaseMs: z.int().positive(),
   /** Digest of the appraisal policy under which it was released. */
   policy: digestSchema,
+  /** Where the grant has a limit: invocations under this lease, all in all. */
+  allowed: z.int().nonnegative().optional(),
+  /** Nothing of the limit is left, nor held by another worker. */
+  spent: z.boolean().optional(),
   /** Absent in a renewal. */
   wrappedKey: sealedSchema.optional(),
 });
@@ -63,6 +71,20 @@ export const leaseStatusSchema = z.strictObject({
   live: z.literal(true),
   remainingMs: z.int().positive(),
 });
+
+/**
+ * POST /v1/leases/events, with a statement `cfn-lease-events+jwt` of a worker that holds a lease → a stream of lines, each a proof, a space
+ * and one of these as JSON: lease after lease that ends before its time. Without `lease`: the KMS is alive, once at the start and then every
+ * {@link LEASE_BEAT_MS}. `n` counts lines from 0.
+ */
+export const leaseEventSchema = z.strictObject({
+  n: z.int().nonnegative(),
+  lease: z.string().optional(),
+  /** What is left of the lease; 0: it was revoked. */
+  remainingMs: z.int().nonnegative().optional(),
+});
+export type LeaseEvent = z.infer<typeof leaseEventSchema>;
+export const leaseEventsRequestSchema = z.strictObject({ statement: z.string().max(8192) });
 
 /** POST /v1/leases/{lease}/dropped: the worker's signed statement (JWS by its receipt key) that the key is gone. */
 export const droppedSchema = z.strictObject({ statement: z.string().max(8192) });
@@ -114,6 +136,8 @@ export const grantSchema = z.strictObject({
   reference: referenceSchema.optional(),
   leaseMs: z.int().min(1000).max(86_400_000),
   until: z.iso.datetime(),
+  /** Invocations of the function, all in all, on any number of workers; left out: no limit. */
+  maxInvocations: z.int().positive().max(1e12).optional(),
 });
 export type Grant = z.infer<typeof grantSchema>;
 

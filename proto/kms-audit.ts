@@ -40,6 +40,9 @@ export const auditEntrySchema = z.strictObject({
   worker: digestSchema.optional(),
   lease: z.string().max(64).optional(),
   grant: z.string().max(64).optional(),
+  /** Invocations under the lease so far, as its worker signed; and how many the grant allows it. */
+  used: z.int().nonnegative().optional(),
+  allowed: z.int().nonnegative().optional(),
   /** What was set, made or revoked: a token's id, a policy's digest, a key's version. */
   subject: z.string().max(200).optional(),
 });

@@ -35,6 +35,8 @@ export const CHALLENGES_MAX = 10_000;
 export const CHALLENGE_MS = 60_000;
 /** Default lease of a model key, in ms (design §5). */
 export const KEY_LEASE_MS = 10 * 60_000;
+/** How often a KMS says on a stream of lease events that it is alive, in ms; a worker that hears nothing for 3 beats asks for each lease. */
+export const LEASE_BEAT_MS = 1000;
 /** Default lease of a worker's admission, in ms (design §4). */
 export const ADMISSION_LEASE_MS = 60_000;
 /** Life of a worker keys document, in ms. */

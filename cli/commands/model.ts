@@ -45,6 +45,7 @@ export function register(program: Command, cli: Cli): void {
       'how long a worker holds the key without attesting again',
       `${KEY_LEASE_MS / 60_000}m`,
     )
+    .option('--max-invocations <n>', 'how often the function may be called with it, all in all')
     .action((name: string, options: GrantOptions) => grantAction(name, options, cli));
   settingOptions(grant, 'gateway', 'token', 'kms', 'kmsToken');
   registerGrants(model, cli);
@@ -81,6 +82,7 @@ interface GrantOptions {
   readonly reference?: string;
   readonly until?: string;
   readonly lease: string;
+  readonly maxInvocations?: string;
 }
 
 async function grantAction(model: string, options: GrantOptions, cli: Cli): Promise<void> {
@@ -103,6 +105,7 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
     ...(options.reference === undefined ? {} : { reference: await readReference(options.reference, cli) }),
     leaseMs: parseDuration(options.lease),
     until: untilOf(options.until, cli.context.now()),
+    ...(options.maxInvocations === undefined ? {} : { maxInvocations: Number(options.maxInvocations) }),
   });
   if (!grant.success) {
     const [issue] = grant.error.issues;
@@ -110,7 +113,9 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
   }
   const result = await grantModel(model, grant.data, settings, cli);
   cli.output.result(result, [
-    `granted ${model} to ${options.to} until ${grant.data.until}, lease ${grant.data.leaseMs / 1000} s`,
+    `granted ${model} to ${options.to} until ${grant.data.until}, lease ${grant.data.leaseMs / 1000} s${
+      grant.data.maxInvocations === undefined ? '' : `, at most ${grant.data.maxInvocations} invocations`
+    }`,
   ]);
 }
 

@@ -2,7 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { CfnError, digestSchema, grantSchema, signWithdrawal, verifyManifest } from '../../proto/index.ts';
+import {
+  CfnError,
+  digestSchema,
+  grantSchema,
+  signWithdrawal,
+  verifyManifest,
+  verifyStatement,
+} from '../../proto/index.ts';
 import { kmsApi, type Api } from '../api.ts';
 import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
@@ -24,17 +31,20 @@ export function registerGrants(model: Command, cli: Cli): void {
       ),
     );
   });
-  command('show <owner/name@version>', 'Show the grants and live leases of a model').action(
+  command('show <owner/name@version>', 'Show the grants of a model, what was used, and its leases').action(
     async (name: string, options: object) => {
       const kms = await api(options);
       const { digest } = await findModel(name, kms);
       const { grants } = await kms.json('GET', `/v1/models/${digest}/grants`, grantsSchema);
-      const all = (await kms.json('GET', '/v1/leases', leasesSchema)).leases;
-      const leases = all.filter((lease) => lease.model === digest && lease.live);
-      cli.output.result({ model: name, digest, grants, leases }, [
+      const all = (await kms.json('GET', '/v1/leases', leasesSchema)).leases.filter((lease) => lease.model === digest);
+      const leases = all.filter((lease) => lease.live);
+      const ended = all.filter((lease) => !lease.live).slice(0, ENDED_SHOWN);
+      const ends = await Promise.all(ended.map((lease) => wordsOfEnd(lease, cli.context.now())));
+      cli.output.result({ model: name, digest, grants, leases, ended }, [
         `${name} ${digest}`,
         ...grants.map((grant) => `grant ${grant.id} to ${wordsOf(grant)}`),
         ...leases.map((lease) => `lease ${lease.lease} of ${lease.tenant}/${lease.function} until ${lease.endsAt}`),
+        ...ended.map((lease, i) => `ended ${lease.lease} of ${lease.tenant}/${lease.function}, ${ends[i]}`),
       ]);
     },
   );
@@ -82,7 +92,17 @@ export function registerGrants(model: Command, cli: Cli): void {
 const modelsSchema = z.object({
   models: z.array(z.object({ digest: digestSchema, model: z.string(), withdrawnAt: z.string().optional() })),
 });
-const grantsSchema = z.object({ grants: z.array(grantSchema.extend({ id: z.string(), grantedAt: z.string() })) });
+const grantsSchema = z.object({
+  grants: z.array(
+    grantSchema.extend({
+      id: z.string(),
+      grantedAt: z.string(),
+      invocations: z.object({ used: z.int(), taken: z.int(), outstanding: z.int() }),
+    }),
+  ),
+});
+/** Of the leases that ended, the newest so many. */
+const ENDED_SHOWN = 20;
 const leasesSchema = z.object({
   leases: z.array(
     z.object({
@@ -93,7 +113,12 @@ const leasesSchema = z.object({
       function: z.string(),
       version: z.string(),
       worker: z.string(),
+      receiptKey: z.string(),
+      used: z.int(),
       endsAt: z.string(),
+      revokedAt: z.string().optional(),
+      droppedAt: z.string().optional(),
+      statement: z.string().optional(),
     }),
   ),
 });
@@ -119,6 +144,24 @@ async function readManifest(path: string): Promise<string> {
   }
 }
 
+/** The statement of the worker is verified here, too: by the receipt key that the KMS says its evidence bound. */
+async function wordsOfEnd(lease: z.infer<typeof leasesSchema>['leases'][number], now: Date): Promise<string> {
+  const why = lease.revokedAt === undefined ? `ended ${lease.endsAt}` : `revoked ${lease.revokedAt}`;
+  if (lease.statement === undefined) return `${why}, nothing said of its key`;
+  const { used, reason, lease: of } = await verifyStatement('cfn-key-dropped+jwt', lease.statement, lease, now);
+  if (of !== lease.lease)
+    throw new CfnError('CFN_RECEIPT_INVALID', `the statement of ${lease.lease} is of another lease`);
+  return `${why}, key dropped ${lease.droppedAt} after ${used ?? lease.used} invocations (${reason}), signed by ${lease.worker}`;
+}
+
+/** Invocations of a grant: what is neither used, with workers, nor left was with workers that ended without a word. */
+function wordsOfUse({ maxInvocations, invocations }: z.infer<typeof grantsSchema>['grants'][number]): string {
+  const { used, taken, outstanding } = invocations;
+  if (maxInvocations === undefined) return `used ${used} times`;
+  const [left, lost] = [Math.max(0, maxInvocations - taken), taken - used - outstanding];
+  return `used ${used} of ${maxInvocations} times, ${outstanding} with workers, ${lost} lost, ${left} left`;
+}
+
 function wordsOf(grant: z.infer<typeof grantsSchema>['grants'][number]): string {
   const { tenant, author, version, tee, gpu, reference, leaseMs, until } = grant;
   return [
@@ -129,5 +172,6 @@ function wordsOf(grant: z.infer<typeof grantsSchema>['grants'][number]): string 
     ...(gpu === undefined ? [] : [`with ${gpu.join(' or ')}`]),
     ...(reference === undefined ? [] : ['of known images']),
     `until ${until}, lease ${leaseMs / 1000} s`,
+    wordsOfUse(grant),
   ].join(', ');
 }

@@ -37,7 +37,7 @@ function host() {
       seen.acquired += 1;
       throw new Error('no model here');
     },
-    close: () => undefined,
+    close: async () => undefined,
     pids: () => [],
   };
   const sandboxes = spareProcess<PreparedSandbox>(async () => ({

@@ -10,6 +10,7 @@ import {
 } from '../../proto/index.ts';
 import type { InvokeHead, InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
 import { callMessages } from './call-messages.ts';
+import { countInvocation } from './count-invocation.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost, ReadyFunction } from './function-host.ts';
 import type { WorkerKeyring } from './keys.ts';
@@ -120,6 +121,7 @@ async function run(
       );
     }
     running = await deps.functions.ready(head.version);
+    const over = await countInvocation(running.models.map(({ count }) => count));
     let session: EgressSession | undefined;
     const { allow } = running.signed.manifest.egress;
     try {
@@ -133,6 +135,7 @@ async function run(
       );
     } finally {
       egress = session?.close() ?? [];
+      over();
     }
     if (end.code !== undefined) throw new CfnError(end.code, MESSAGES[end.code] ?? 'the invocation failed');
     if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');

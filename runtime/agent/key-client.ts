@@ -1,4 +1,4 @@
-import { SignJWT } from 'jose';
+import { randomBytes } from 'node:crypto';
 import type { z } from 'zod';
 import {
   CfnError,
@@ -7,21 +7,46 @@ import {
   kmsNonce,
   leaseStatusSchema,
   releaseReplySchema,
+  sealTo,
+  signStatement,
+  type LeaseEvent,
+  type ModelPackage,
   type ReleaseReply,
   type ReleaseRequest,
 } from '../../proto/index.ts';
+import { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER } from '../../proto/node.ts';
 import type { EvidenceSource } from './evidence-source.ts';
+import { readLeaseEvents } from './read-lease-events.ts';
+
+/** The KMS that a model's owner chose, as the model's manifest names it. */
+export type Kms = ModelPackage['kms'];
 
 /** What a release needs, apart from challenge and evidence. */
-export type ReleaseSubject = Omit<ReleaseRequest, 'challenge' | 'evidence'>;
+export interface ReleaseSubject extends Pick<ReleaseRequest, 'model' | 'functionManifest' | 'wrappingKey'> {
+  /** Renews this lease, and states what was used under it: invocations. */
+  readonly renew?: { readonly lease: string; readonly used: number };
+}
+
+export interface Released extends Omit<ReleaseReply, 'leaseMs'> {
+  readonly challenge: string;
+  /** On the clock of leases. Counted from when it was asked for: whoever holds up the answer does not stretch the lease. */
+  readonly endsAt: number;
+}
 
 export interface KeyClient {
-  /** Challenge, evidence, release (design §5). The answer's key is wrapped to `subject.wrappingKey`. */
-  release(kmsUrl: string, subject: ReleaseSubject): Promise<ReleaseReply & { readonly challenge: string }>;
-  /** @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked */
-  checkLease(kmsUrl: string, lease: string): Promise<void>;
-  /** Tells the KMS, signed by the receipt key, that the key is gone from this worker. */
-  reportDropped(kmsUrl: string, lease: string, reason: string): Promise<void>;
+  /**
+   * Challenge, evidence, release (design §5). The answer's key is wrapped to `subject.wrappingKey`.
+   *
+   * @throws {CfnError} what the KMS says; `CFN_KMS_UNREACHABLE`; `CFN_KMS_MISMATCH` when what answered is not that KMS
+   */
+  release(kms: Kms, subject: ReleaseSubject): Promise<Released>;
+  /** @returns what is left of the lease, in ms; not proven @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked */
+  leaseRemainingMs(kms: Kms, lease: string): Promise<number>;
+  /** What the KMS tells of this worker's leases, until the stream ends. Each line is proven. @throws {CfnError} as {@link release} */
+  leaseEvents(kms: Kms, signal: AbortSignal): AsyncGenerator<LeaseEvent>;
+  /** Signed by the receipt key: the key is gone from this worker, after so many invocations. */
+  stateDropped(lease: string, reason: string, used: number): Promise<string>;
+  reportDropped(kms: Kms, lease: string, statement: string): Promise<void>;
 }
 
 const REPLY_MS_MAX = 15_000;
@@ -32,58 +57,92 @@ export function keyClient(deps: {
   readonly workerId: string;
   readonly receiptKey: CryptoKey;
   readonly now: () => Date;
+  readonly leaseClockMs: () => number;
 }): KeyClient {
-  async function call<T>(
-    method: string,
-    url: string,
-    schema: z.ZodType<T> | undefined,
-    body?: unknown,
-  ): Promise<T | undefined> {
-    const init: RequestInit = { method, signal: AbortSignal.timeout(REPLY_MS_MAX), redirect: 'error' };
+  const worker = deps.workerId;
+
+  async function send(method: string, url: string, body: unknown, signal: AbortSignal): Promise<Response> {
+    const init: RequestInit = { method, signal, redirect: 'error' };
     if (body !== undefined)
       Object.assign(init, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
     let response: Response;
-    let text: string;
+    let refusal: string;
     try {
       response = await deps.fetch(url, init);
-      text = await response.text();
+      if (response.ok) return response;
+      refusal = await response.text();
     } catch (cause) {
-      throw new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
+      throw unreachable(url, cause);
     }
-    if (!response.ok)
-      throw problemOf(text) ?? new CfnError('CFN_KMS_UNREACHABLE', `the KMS answered ${response.status}`);
-    if (schema === undefined) return undefined;
-    const parsed = schema.safeParse(JSON.parse(text));
-    if (!parsed.success) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS answered something else than its contract');
-    return parsed.data;
+    throw problemOf(refusal) ?? new CfnError('CFN_KMS_UNREACHABLE', `the KMS answered ${response.status}`);
+  }
+  async function call(
+    method: string,
+    url: string,
+    body?: unknown,
+  ): Promise<{ readonly text: string; readonly proof: string }> {
+    const response = await send(method, url, body, AbortSignal.timeout(REPLY_MS_MAX));
+    try {
+      return { text: await response.text(), proof: response.headers.get(PROOF_HEADER) ?? '' };
+    } catch (cause) {
+      throw unreachable(url, cause);
+    }
+  }
+  async function takeChallenge({ url }: Kms): Promise<string> {
+    return parse(challengeReplySchema, (await call('POST', `${url}/v1/challenge`)).text).challenge;
   }
 
   return {
-    async release(kmsUrl, subject) {
-      const reply = await call('POST', `${kmsUrl}/v1/challenge`, challengeReplySchema);
-      const challenge = reply?.challenge ?? '';
+    async release(kms, { renew, ...subject }) {
+      const challenge = await takeChallenge(kms);
       const evidence = await deps.evidence.collect(
         await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest),
       );
-      const released = await call('POST', `${kmsUrl}/v1/release`, releaseReplySchema, {
-        ...subject,
-        challenge,
-        evidence,
-      });
-      if (released === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS gave no answer to a release');
-      return { ...released, challenge };
+      const key = randomBytes(ANSWER_KEY_BYTES);
+      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const renewal = renew && {
+        renew: renew.lease,
+        usage: await signStatement('cfn-usage+jwt', { ...renew, worker, challenge }, deps.receiptKey, deps.now()),
+      };
+      const askedAt = deps.leaseClockMs();
+      const body = { ...subject, ...renewal, challenge, evidence, answerKey };
+      const { text, proof } = await call('POST', `${kms.url}/v1/release`, body);
+      if (!isProven(key, text, proof)) throw mismatch(kms);
+      const { leaseMs, ...released } = parse(releaseReplySchema, text);
+      return { ...released, challenge, endsAt: askedAt + leaseMs };
     },
-    async checkLease(kmsUrl, lease) {
-      await call('GET', `${kmsUrl}/v1/leases/${encodeURIComponent(lease)}`, leaseStatusSchema);
+    async leaseRemainingMs({ url }, lease) {
+      const { text } = await call('GET', `${url}/v1/leases/${encodeURIComponent(lease)}`);
+      return parse(leaseStatusSchema, text).remainingMs;
     },
-    async reportDropped(kmsUrl, lease, reason) {
-      const statement = await new SignJWT({ lease, reason, worker: deps.workerId })
-        .setProtectedHeader({ alg: 'EdDSA', typ: 'cfn-key-dropped+jwt' })
-        .setIssuedAt(deps.now())
-        .sign(deps.receiptKey);
-      await call('POST', `${kmsUrl}/v1/leases/${encodeURIComponent(lease)}/dropped`, undefined, { statement });
+    async *leaseEvents(kms, signal) {
+      const challenge = await takeChallenge(kms);
+      const key = randomBytes(ANSWER_KEY_BYTES);
+      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const claims = { worker, challenge, answerKey };
+      const statement = await signStatement('cfn-lease-events+jwt', claims, deps.receiptKey, deps.now());
+      const { body } = await send('POST', `${kms.url}/v1/leases/events`, { statement }, signal);
+      yield* readLeaseEvents(body ?? [], key, () => mismatch(kms));
+    },
+    stateDropped: (lease, reason, used) =>
+      signStatement('cfn-key-dropped+jwt', { lease, reason, worker, used }, deps.receiptKey, deps.now()),
+    async reportDropped({ url }, lease, statement) {
+      await call('POST', `${url}/v1/leases/${encodeURIComponent(lease)}/dropped`, { statement });
     },
   };
+}
+
+const unreachable = (url: string, cause: unknown): CfnError =>
+  new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
+const mismatch = ({ url }: Kms): CfnError =>
+  new CfnError('CFN_KMS_MISMATCH', `what answers at ${new URL(url).origin} does not hold the key of the model's KMS`);
+
+function parse<T>(schema: z.ZodType<T>, text: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS answered something else than its contract', { cause });
+  }
 }
 
 function problemOf(text: string): CfnError | undefined {

@@ -1,13 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { BlobStore } from '../../artifacts/index.ts';
-import { CfnError, parseModelPackage, toCfnError, type SignedManifest } from '../../proto/index.ts';
+import { CfnError, parseModelPackage, type SignedManifest } from '../../proto/index.ts';
 import type { EngineProcess, ModelShapes } from './engine-process.ts';
-import type { KeyClient } from './key-client.ts';
+import type { DropReports } from './drop-reports.ts';
+import { holdLease, type InvocationCount } from './held-lease.ts';
+import type { KeyClient, Released } from './key-client.ts';
+import type { LeaseWatch } from './lease-watch.ts';
 import type { SpareProcess } from './spare-process.ts';
 
-/** How often a worker asks whether its lease still stands; bounds how late a revocation is noticed. */
-const REVOCATION_POLL_MS = 2_000;
+/** How long a worker that stops waits for its KMSs to take its last statements, in ms. */
+const LAST_WORDS_MS = 2_000;
 
 /** One function version's use of one model, under a lease of its own. */
 export interface ModelUse {
@@ -18,6 +21,7 @@ export interface ModelUse {
   readonly policy: string;
   readonly socketPath: string;
   readonly shapes: ModelShapes;
+  readonly count: InvocationCount;
   /** Resolves when lease or engine ended, with the reason. */
   readonly ended: Promise<CfnError>;
   release(): void;
@@ -26,14 +30,15 @@ export interface ModelUse {
 /** Engines by model: one process per model, for as long as at least one function's lease on it lives. */
 export interface ModelHost {
   acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse>;
-  close(): void;
+  /** Ends all engines, and tells the KMSs. */
+  close(): Promise<void>;
   pids(): readonly number[];
 }
 
 interface Engine {
   readonly process: EngineProcess;
   readonly shapes: ModelShapes;
-  /** Live leases: end on the monotonic clock, ms. */
+  /** Live leases: end on the clock of leases, ms. */
   readonly leases: Map<string, number>;
   /** Functions that are getting a lease on it: it is not ended under their hands. */
   joining: number;
@@ -45,8 +50,9 @@ export interface ModelHostDeps {
   readonly keys: KeyClient;
   readonly blobs: BlobStore;
   readonly spares: SpareProcess<EngineProcess>;
-  /** Monotonic, ms: a host that sets the wall clock back does not stretch a lease. */
-  readonly monotonicMs: () => number;
+  readonly watch: LeaseWatch;
+  readonly drops: DropReports;
+  readonly leaseClockMs: () => number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -65,7 +71,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       if (running === undefined) continue; // it is off the map, or another is being started
       running.joining += 1;
       try {
-        const released = await deps.keys.release(model.kms.url, {
+        const released = await deps.keys.release(model.kms, {
           ...subject,
           wrappingKey: running.process.wrappingKey,
         });
@@ -100,9 +106,10 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
           live.delete(taken);
           forget();
         });
-        const released = await deps.keys.release(model.kms.url, { ...subject, wrappingKey: taken.wrappingKey });
+        const released = await deps.keys.release(model.kms, { ...subject, wrappingKey: taken.wrappingKey });
         if (released.wrappedKey === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS released no key');
-        const { wrappedKey, challenge, leaseMs } = released;
+        const { wrappedKey, challenge } = released;
+        const leaseMs = remainingMs(released.endsAt);
         const shapes = await taken.load(
           { digest: model.digest, package: model, packageBytes, wrappedKey, challenge, leaseMs },
           deps.blobs,
@@ -120,72 +127,35 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       }
     }
 
-    async function hold(
-      engine: Engine,
-      released: { lease: string; leaseMs: number; policy: string },
-    ): Promise<ModelUse> {
+    async function hold(engine: Engine, released: Released): Promise<ModelUse> {
       const socketPath = join(engine.process.sockets, `${randomBytes(16).toString('hex')}.sock`);
       await engine.process.listen(socketPath);
-      const ended = Promise.withResolvers<CfnError>();
-      const state = { lease: released.lease, renewAt: 0, over: false };
-
-      const end = (reason: CfnError): void => {
-        if (state.over) return;
-        state.over = true;
-        clearInterval(timer);
-        engine.leases.delete(state.lease);
+      const { lease } = released;
+      const held = holdLease(model.kms, released, {
+        watch: deps.watch,
+        leaseClockMs: deps.leaseClockMs,
+        remainingMs: () => deps.keys.leaseRemainingMs(model.kms, lease),
+        renew: (used) =>
+          deps.keys.release(model.kms, {
+            ...subject,
+            wrappingKey: engine.process.wrappingKey,
+            renew: { lease, used },
+          }),
+        onTerm: (endsAt) => {
+          engine.leases.set(lease, endsAt);
+          const longest = Math.max(1, Math.floor(Math.max(...engine.leases.values()) - deps.leaseClockMs()));
+          void engine.process.setLease(longest).catch(() => undefined);
+        },
+      });
+      void held.ended.then((reason) => {
+        engine.leases.delete(lease);
         endUnheld(engine);
         if (engine.leases.size > 0) void engine.process.unlisten(socketPath).catch(() => undefined);
         deps.log('lease.ended', { model: model.model, code: reason.code });
-        void engine.process.ended
-          .then(() => deps.keys.reportDropped(model.kms.url, state.lease, reason.code))
-          .catch(() => deps.log('lease.drop-unreported', { model: model.model }));
-        ended.resolve(reason);
-      };
-      const extend = (leaseMs: number): void => {
-        const now = deps.monotonicMs();
-        engine.leases.set(state.lease, now + leaseMs);
-        state.renewAt = now + leaseMs / 2;
-        const longest = Math.floor(Math.max(...engine.leases.values()) - now);
-        void engine.process.setLease(longest).catch(() => undefined);
-      };
-      const watch = async (): Promise<void> => {
-        const now = deps.monotonicMs();
-        if (now >= (engine.leases.get(state.lease) ?? 0))
-          return end(new CfnError('CFN_LEASE_ENDED', 'the lease was not renewed in time'));
-        try {
-          if (now < state.renewAt) return await deps.keys.checkLease(model.kms.url, state.lease);
-          const renewed = await deps.keys.release(model.kms.url, {
-            ...subject,
-            wrappingKey: engine.process.wrappingKey,
-            renew: state.lease,
-          });
-          if (!state.over) extend(renewed.leaseMs);
-        } catch (error) {
-          const refusal = toCfnError(error);
-          // A silent KMS does not end a lease before its time; a refusal does.
-          if (refusal.fault === 'trust') end(refusal);
-        }
-      };
-      let watching = false;
-      const timer = setInterval(
-        () => {
-          if (watching) return;
-          watching = true;
-          void watch().finally(() => (watching = false));
-        },
-        Math.min(REVOCATION_POLL_MS, Math.max(50, released.leaseMs / 8)),
-      );
-      // The lease's own end must not wait for a poll that hangs.
-      const guard = setInterval(() => {
-        if (state.over) return clearInterval(guard);
-        if (deps.monotonicMs() >= (engine.leases.get(state.lease) ?? 0))
-          end(new CfnError('CFN_LEASE_ENDED', 'the lease has ended'));
-      }, 50);
-      timer.unref();
-      guard.unref();
-      extend(released.leaseMs);
-      void engine.process.ended.then(() => end(new CfnError('CFN_ENGINE_LOST', 'the engine process ended')));
+        // Where other leases hold the engine, the key is gone with the last of them, and not before.
+        void engine.process.ended.then(() => deps.drops.report(model.kms, lease, reason.code, held.used()));
+      });
+      void engine.process.ended.then(() => held.end(new CfnError('CFN_ENGINE_LOST', 'the engine process ended')));
       return {
         binding,
         model: model.model,
@@ -193,17 +163,28 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
         policy: released.policy,
         socketPath,
         shapes: engine.shapes,
-        ended: ended.promise,
-        release: () => end(new CfnError('CFN_LEASE_ENDED', 'given back')),
+        count: held.count,
+        ended: held.ended,
+        release: () => held.end(new CfnError('CFN_LEASE_ENDED', 'given back')),
       };
     }
+  }
+  /** @throws {CfnError} `CFN_LEASE_ENDED` */
+  function remainingMs(endsAt: number): number {
+    const left = Math.floor(endsAt - deps.leaseClockMs());
+    if (left <= 0) throw new CfnError('CFN_LEASE_ENDED', 'the lease has ended');
+    return left;
   }
 
   return {
     acquire,
-    close: () => {
+    close: async () => {
       deps.spares.close();
+      deps.watch.close();
       for (const engine of live) engine.kill();
+      await Promise.all([...live].map((engine) => engine.ended));
+      await new Promise(setImmediate); // what follows from their end
+      await deps.drops.settled(LAST_WORDS_MS);
     },
     pids: () => [...live].map((engine) => engine.pid),
   };

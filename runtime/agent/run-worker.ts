@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import type { Attester } from '../../attestation/attester/index.ts';
 import { httpBlobStore } from '../../artifacts/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../../proto/index.ts';
+import { leaseClockMs } from '../lease-clock.ts';
 import { jsonLog, startWorker, type JailPolicy } from './start-worker.ts';
 
 const FLAGS = {
@@ -66,7 +67,7 @@ export async function runWorker(
         fetch,
       }),
       now,
-      monotonicMs: () => performance.now(),
+      leaseClockMs,
       fetch,
       childStderr: flags['child-stderr'] ? 'inherit' : 'ignore',
       log: jsonLog(now),

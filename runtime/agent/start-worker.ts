@@ -15,6 +15,8 @@ import { serveWorker } from './grpc-server.ts';
 import { invoker } from './invoke.ts';
 import { keyClient } from './key-client.ts';
 import { makeWorkerKeys } from './keys.ts';
+import { dropReports } from './drop-reports.ts';
+import { leaseWatch } from './lease-watch.ts';
 import { modelHost } from './model-host.ts';
 import { receiptChain } from './receipts.ts';
 import { replayGuard } from './replay-guard.ts';
@@ -30,7 +32,8 @@ export interface WorkerOptions {
   /** Where ciphertext of models is fetched. */
   readonly blobs: BlobStore;
   readonly now: () => Date;
-  readonly monotonicMs: () => number;
+  /** ms; a host that sets the wall clock back does not stretch a lease. See `lease-clock.ts`. */
+  readonly leaseClockMs: () => number;
   /** `required`: every layer of the jail, or the worker does not start. `available`: what this machine has. */
   readonly jail: JailPolicy;
   readonly fetch: typeof fetch;
@@ -71,7 +74,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const keys = await makeWorkerKeys(options.now());
   const evidence = evidenceSource(options.attester, keys.document);
   const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
-  const models = modelHost({ ...options, keys: keyChannel, spares: engines });
+  const kmsDeps = { ...options, keys: keyChannel };
+  const models = modelHost({ ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps), spares: engines });
   const functions = functionHost(models, sandboxes);
   const invocations = invoker({
     keys,
@@ -93,7 +97,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     async stop() {
       await server.stop();
       functions.close();
-      models.close();
+      await models.close();
       rmSync(socketDir, { recursive: true, force: true });
     },
   };

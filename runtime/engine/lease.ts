@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { LEASE_WAKE_MS } from '../lease-clock.ts';
 
 /** How late the engine may be with its own end before the watchdog kills it, in ms. A run blocks the engine's thread. */
 const WATCHDOG_GRACE_MS = 100;
@@ -11,34 +12,35 @@ export interface Lease {
 }
 
 /**
- * Ends the process when the lease does: the weights go with its memory. Time is the monotonic clock's, which nobody sets.
+ * Ends the process when the lease does: the weights go with its memory. Time is that of `lease-clock.ts`, which nobody sets.
  * A second thread watches the deadline as well, because a timer does not fire while a run blocks this one.
  */
 export function startLease(
   leaseMs: number,
-  deps: { readonly monotonicNs: () => bigint; readonly exit: (code: number) => never },
+  deps: { readonly leaseClockMs: () => number; readonly exit: (code: number) => never },
 ): Lease {
-  const deadlineNs = new BigInt64Array(new SharedArrayBuffer(8));
+  const deadlineMs = new BigInt64Array(new SharedArrayBuffer(8));
+  const fromNow = (ms: number): bigint => BigInt(Math.ceil(deps.leaseClockMs() + ms));
   let timer: NodeJS.Timeout | undefined;
-  const remainingMs = (): number => Number((deadlineNs[0] ?? 0n) - deps.monotonicNs()) / 1e6;
+  const remainingMs = (): number => Number(deadlineMs[0] ?? 0n) - deps.leaseClockMs();
   const check = (): void => {
     if (remainingMs() <= 0) deps.exit(0);
   };
   const arm = (): void => {
     check();
     clearTimeout(timer);
-    timer = setTimeout(arm, Math.ceil(remainingMs()));
+    timer = setTimeout(arm, Math.min(LEASE_WAKE_MS, Math.ceil(remainingMs())));
   };
   const renew = (ms: number): void => {
     check(); // an ended lease is not renewed
-    Atomics.store(deadlineNs, 0, deps.monotonicNs() + BigInt(Math.round(ms * 1e6)));
-    Atomics.notify(deadlineNs, 0);
+    Atomics.store(deadlineMs, 0, fromNow(ms));
+    Atomics.notify(deadlineMs, 0);
     arm();
   };
-  Atomics.store(deadlineNs, 0, deps.monotonicNs() + BigInt(Math.round(leaseMs * 1e6)));
+  Atomics.store(deadlineMs, 0, fromNow(leaseMs));
   arm();
   const watchdog = new Worker(new URL('lease-watchdog.ts', import.meta.url), {
-    workerData: { deadlineNs, graceMs: WATCHDOG_GRACE_MS } satisfies WatchdogData,
+    workerData: { deadlineMs, graceMs: WATCHDOG_GRACE_MS } satisfies WatchdogData,
     env: {},
   });
   watchdog.unref();
@@ -48,8 +50,8 @@ export function startLease(
   return { renew, check };
 }
 
-/** What the watchdog thread is given. `deadlineNs[0]` is on the clock of `process.hrtime`, which all threads share. */
+/** What the watchdog thread is given. `deadlineMs[0]` is on the clock of leases. */
 export interface WatchdogData {
-  readonly deadlineNs: BigInt64Array;
+  readonly deadlineMs: BigInt64Array;
   readonly graceMs: number;
 }

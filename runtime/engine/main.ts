@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Socket } from 'node:net';
 import { parseArgs } from 'node:util';
+import { leaseClockMs } from '../lease-clock.ts';
 import { runEngine } from './run-engine.ts';
 
 /**
@@ -23,6 +24,7 @@ runEngine({
   intraOpThreads,
   shapesMax,
   monotonicNs: () => process.hrtime.bigint(),
+  leaseClockMs,
   exit: (code) => process.exit(code),
 });
 

@@ -51,6 +51,7 @@ export function runEngine(deps: {
   /** Shapes of inputs after which the engine ends, to be started anew. */
   readonly shapesMax: number;
   readonly monotonicNs: () => bigint;
+  readonly leaseClockMs: () => number;
   readonly exit: (code: number) => never;
 }): void {
   let stage: Stage = { at: 'started' };

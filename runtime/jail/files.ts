@@ -22,7 +22,7 @@ const ENTRIES: Readonly<Record<Kind, string>> = {
  */
 const SOURCES: Readonly<Record<Kind, readonly string[]>> = {
   sandbox: [ENTRIES.sandbox],
-  engine: ['package.json', 'proto', 'artifacts', 'runtime/ipc', 'runtime/engine'],
+  engine: ['package.json', 'proto', 'artifacts', 'runtime/lease-clock.ts', 'runtime/ipc', 'runtime/engine'],
   probe: ['package.json', 'runtime/jail'],
 };
 const PACKAGES: Readonly<Record<Kind, readonly string[]>> = {

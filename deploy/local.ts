@@ -19,6 +19,8 @@ export interface LocalOptions {
   readonly onLog?: (service: string, line: string) => void;
   /** Shows what sandboxes and engines print; it can hold request data. */
   readonly childStderr?: boolean;
+  /** Added to the environment of workers. */
+  readonly workerEnv?: Readonly<Record<string, string>>;
 }
 
 /** What `cfn` reads to find this system: the content of `.cfn/config.json`. */
@@ -123,7 +125,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
           `--blobs-token-file=${at('gateway/worker.token')}`,
           ...(options.childStderr === true ? ['--child-stderr'] : []),
         ],
-        OVERWRITE_FREED, // in the agent, too
+        { ...OVERWRITE_FREED, ...options.workerEnv }, // in the agent, too
       );
       await postJson(`${gatewayUrl}/v1/workers`, operatorToken, { address: started.ready.address });
       worker = started;

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { exportJWK, generateKeyPair } from 'jose';
 import { httpBlobStore, sealModel } from '../artifacts/index.ts';
 import { parseWorkerPolicy, type AppraisalPolicy } from '../attestation/verifier/index.ts';
-import { startLocal, type LocalSystem } from '../deploy/index.ts';
+import { startLocal, type LocalOptions, type LocalSystem } from '../deploy/index.ts';
 import {
   dataKeyInfo,
   sealTo,
@@ -14,6 +14,7 @@ import {
   toBase64url,
   utf8,
   type FunctionManifest,
+  type Grant,
 } from '../proto/index.ts';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
@@ -29,7 +30,7 @@ export interface TestSystem {
   deploy(name: string, source: string, change?: Partial<FunctionManifest>): Promise<string>;
   /** Pushes a model encrypted; answers its digest. */
   push(model: string, file: string): Promise<string>;
-  grant(digest: string, fn: string, leaseMs?: number): Promise<void>;
+  grant(digest: string, fn: string, leaseMs?: number, change?: Partial<Grant>): Promise<void>;
   kms(method: string, path: string, body?: unknown): Promise<Response>;
   control(method: string, path: string, body?: unknown, token?: string): Promise<Response>;
   /** Open mode. */
@@ -37,10 +38,14 @@ export interface TestSystem {
   stop(): Promise<void>;
 }
 
-export async function startTestSystem(): Promise<TestSystem> {
+export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> = {}): Promise<TestSystem> {
   const stateDir = mkdtempSync(join(tmpdir(), 'cfn-test-'));
   const logs: string[] = [];
-  const local = await startLocal({ stateDir, onLog: (service, line) => void logs.push(`${service}: ${line}`) });
+  const local = await startLocal({
+    ...options,
+    stateDir,
+    onLog: (service, line) => void logs.push(`${service}: ${line}`),
+  });
   const { config } = local;
   const author = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
   const authorJwk = await exportJWK(author.publicKey);
@@ -109,13 +114,14 @@ export async function startTestSystem(): Promise<TestSystem> {
       }
       return sealed.digest;
     },
-    async grant(digest, fn, leaseMs = 600_000) {
+    async grant(digest, fn, leaseMs = 600_000, change = {}) {
       const [tenant = '', name = ''] = fn.split('/');
       const response = await kms('PUT', `/v1/models/${digest}/grants`, {
         tenant,
         function: name,
         leaseMs,
         until: new Date(Date.now() + 3_600_000).toISOString(),
+        ...change,
       });
       if (!response.ok) throw new Error(`grant answered ${response.status}: ${await response.text()}`);
     },

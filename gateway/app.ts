@@ -3,6 +3,7 @@ import { CfnError, toCfnError, toHex, toProblem } from '../proto/index.ts';
 import { attestationRoutes } from './attestation-document.ts';
 import type { AppEnv, Gateway } from './context.ts';
 import { blobRoutes } from './control/blobs.ts';
+import { consentRoutes } from './control/consents.ts';
 import { functionRoutes } from './control/functions.ts';
 import { modelRoutes } from './control/models.ts';
 import { openapiRoutes } from './control/openapi.ts';
@@ -46,6 +47,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   modelRoutes(app, gateway);
   functionRoutes(app, gateway);
   workerRoutes(app, gateway);
+  consentRoutes(app, gateway);
   usageRoutes(app, gateway);
   openapiRoutes(app);
   return app;

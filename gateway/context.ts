@@ -4,6 +4,7 @@ import type { JWK } from 'jose';
 import type { BlobStore } from './blob-folder.ts';
 import type { Admission } from './admission.ts';
 import type { Catalogue } from './catalogue.ts';
+import type { Consent } from './consent.ts';
 import type { Ledger } from './ledger.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -19,6 +20,7 @@ export interface Gateway {
   readonly registry: Registry;
   readonly admission: Admission;
   readonly catalogue: Catalogue;
+  readonly consent: Consent;
   readonly router: Router;
   readonly ledger: Ledger;
   readonly metrics: Metrics;

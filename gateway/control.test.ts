@@ -31,6 +31,8 @@ test('token scope: who may do what', async () => {
     ['POST', '/v1/tokens', {}, 'operator'],
     ['POST', '/v1/workers', {}, 'operator'],
     ['GET', '/v1/workers', undefined, 'operator'],
+    ['POST', '/v1/consents', {}, 'operator'],
+    ['GET', '/v1/consents', undefined, 'operator'],
     ['DELETE', '/v1/workers/00', undefined, 'operator'],
     ['PUT', `/v1/blobs/${await digest}`, ciphertext, 'operator acme other'],
     ['GET', `/v1/blobs/${await digest}`, undefined, 'operator acme other worker'],

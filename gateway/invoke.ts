@@ -36,6 +36,7 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
     const version = await gateway.catalogue.current(tenant, name);
+    await gateway.consent.demand(version.manifest);
     const { failure } = await (mode === 'sealed' ? sealed(c, gateway, version) : open(c, gateway, version, path));
     over(failure);
     return RESPONSE_ALREADY_SENT;

@@ -21,17 +21,22 @@ async function main(): Promise<void> {
       admin: { type: 'string', default: '127.0.0.1:0' },
       policy: { type: 'string' },
       worker: { type: 'string', multiple: true, default: [] },
+      admit: { type: 'string', default: 'all' },
     },
   });
   const { state, policy } = values;
   if (state === undefined || policy === undefined)
     throw new CfnError('CFN_USAGE', 'expected --state DIR and --policy FILE');
+  const { admit } = values;
+  if (admit !== 'all' && admit !== 'listed')
+    throw new CfnError('CFN_USAGE', `--admit is ${admit}, expected all or listed`);
   const gateway = await startGateway({
     stateFolder: state,
     listen: values.listen,
     admin: values.admin,
     policy: parseWorkerPolicy(await readPolicyFile(policy)),
     workers: values.worker,
+    admit,
     leaseMs: ADMISSION_LEASE_MS,
     now,
     monotonicMs: () => performance.now(),

@@ -5,6 +5,7 @@ import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
 import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
+import { operatorConsent, type ConsentDefault } from './consent.ts';
 import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
@@ -23,6 +24,8 @@ export interface GatewayOptions {
   readonly policy: AppraisalPolicy;
   /** Workers to admit, and to keep trying. */
   readonly workers: readonly string[];
+  /** What counts where the operator has said nothing of a function or model. */
+  readonly admit: ConsentDefault;
   readonly leaseMs: number;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
@@ -69,6 +72,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     log,
     admission: admitting,
     catalogue: catalogue(store),
+    consent: operatorConsent(store, options.admit),
     router: router({ registry, admission: admitting, store }),
     ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
     metrics: counted,

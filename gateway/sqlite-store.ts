@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS receipts (
   request_bytes INTEGER NOT NULL, response_bytes INTEGER NOT NULL, jws TEXT NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS receipts_by_function ON receipts (tenant, name);
 CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS consents (subject TEXT PRIMARY KEY, admitted INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS worker_addresses (address TEXT PRIMARY KEY) STRICT;
 `;
 
@@ -131,6 +132,21 @@ export function sqliteStore(path: string): Store {
     ),
     evidence: guarded((digest) => one<{ json: string }>('SELECT json FROM evidence WHERE digest = ?', digest)?.json),
 
+    setConsent: guarded((subject, admitted) => {
+      const sql = `INSERT INTO consents VALUES (?, ?) ON CONFLICT (subject) DO UPDATE SET admitted = excluded.admitted`;
+      run(sql, subject, admitted ? 1 : 0);
+    }),
+    consents: guarded((subjects) => {
+      const rows =
+        subjects === undefined
+          ? all<ConsentRow>('SELECT subject, admitted FROM consents ORDER BY subject LIMIT ?', LIST_MAX)
+          : all<ConsentRow>(
+              'SELECT subject, admitted FROM consents WHERE subject IN (SELECT value FROM json_each(?))',
+              JSON.stringify(subjects),
+            );
+      return new Map(rows.map(({ subject, admitted }) => [subject, admitted === 1]));
+    }),
+
     addWorkerAddress: guarded(
       (address) => void run('INSERT OR IGNORE INTO worker_addresses (address) VALUES (?)', address),
     ),
@@ -143,6 +159,11 @@ export function sqliteStore(path: string): Store {
 
     close: guarded(() => database.close()),
   };
+}
+
+interface ConsentRow {
+  readonly subject: string;
+  readonly admitted: number;
 }
 
 function open(path: string): DatabaseSync {

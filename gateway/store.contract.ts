@@ -109,6 +109,24 @@ export function storeContract(open: () => Store): void {
     await store.close();
   });
 
+  test('keeps what the operator said last of each subject', async () => {
+    const first = open();
+    await first.setConsent('acme/m@1', true);
+    await first.setConsent('acme', false);
+    await first.setConsent('acme/m@1', false);
+    await first.setConsent('other', true);
+    await first.close();
+    const store = open();
+    expect(await store.consents(['acme/m@1', 'other', 'nobody'])).toEqual(
+      new Map([
+        ['acme/m@1', false],
+        ['other', true],
+      ]),
+    );
+    expect((await store.consents()).size).toBe(3);
+    await store.close();
+  });
+
   test('says undefined for what it does not hold', async () => {
     const store = open();
     expect(await store.hasTenant('acme')).toBe(false);

@@ -81,6 +81,11 @@ export interface Store {
   addEvidence(digest: string, json: string): Promise<void>;
   evidence(digest: string): Promise<string | undefined>;
 
+  /** What the operator said of a subject; the newest word counts. */
+  setConsent(subject: string, admitted: boolean): Promise<void>;
+  /** Of these subjects, or of all, up to the limit of a list. */
+  consents(subjects?: readonly string[]): Promise<ReadonlyMap<string, boolean>>;
+
   /** Addresses that an operator named; each is admitted anew after a restart, never trusted from here. */
   addWorkerAddress(address: string): Promise<void>;
   removeWorkerAddress(address: string): Promise<void>;

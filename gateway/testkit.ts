@@ -58,6 +58,7 @@ export async function openHouse(change: Partial<GatewayOptions> = {}): Promise<H
     admin: '127.0.0.1:0',
     policy,
     workers: [],
+    admit: 'all',
     leaseMs: 60_000,
     now: () => new Date(),
     monotonicMs: () => performance.now(),

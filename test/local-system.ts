@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { exportJWK, generateKeyPair } from 'jose';
+import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
 import { httpBlobStore, sealModel } from '../artifacts/index.ts';
 import { parseWorkerPolicy, type AppraisalPolicy } from '../attestation/verifier/index.ts';
 import { startLocal, type LocalOptions, type LocalSystem } from '../deploy/index.ts';
@@ -28,14 +28,23 @@ export interface TestSystem {
   readonly logs: string[];
   /** Signs and deploys a module given as source; answers its version. */
   deploy(name: string, source: string, change?: Partial<FunctionManifest>): Promise<string>;
-  /** Pushes a model encrypted; answers its digest. */
-  push(model: string, file: string): Promise<string>;
-  grant(digest: string, fn: string, leaseMs?: number, change?: Partial<Grant>): Promise<void>;
+  /** Who signs what is deployed. */
+  readonly author: { readonly key: CryptoKey; readonly thumbprint: string };
+  /** Pushes a model encrypted, its key to a KMS of the owner's choice; answers its digest. */
+  push(model: string, file: string, at?: OwnerAtKms): Promise<string>;
+  grant(digest: string, fn: string, leaseMs?: number, change?: Partial<Grant>, at?: OwnerAtKms): Promise<void>;
   kms(method: string, path: string, body?: unknown): Promise<Response>;
   control(method: string, path: string, body?: unknown, token?: string): Promise<Response>;
   /** Open mode. */
   call(name: string, init?: RequestInit): Promise<Response>;
   stop(): Promise<void>;
+}
+
+/** An owner's token at a KMS. `named`: what the model's manifest is to say, where that is something else. */
+export interface OwnerAtKms {
+  readonly url: string;
+  readonly token: string;
+  readonly named?: { readonly url: string; readonly publicKey: string };
 }
 
 export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> = {}): Promise<TestSystem> {
@@ -71,6 +80,7 @@ export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> =
     stateDir,
     logs,
     policy: parseWorkerPolicy(JSON.parse(readFileSync(config.policy, 'utf8'))),
+    author: { key: author.privateKey, thumbprint: await calculateJwkThumbprint(authorJwk) },
     control,
     kms,
     async deploy(name, source, change = {}) {
@@ -96,27 +106,33 @@ export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> =
       if (response.status !== 201) throw new Error(`deploy answered ${response.status}: ${await response.text()}`);
       return signed.version;
     },
-    async push(model, file) {
-      const { publicKey } = (await (await fetch(`${local.kmsUrl}/v1/info`)).json()) as { publicKey: string };
+    async push(model, file, { url, token, named } = { url: local.kmsUrl, token: config.kmsToken }) {
+      const { publicKey } = (await (await fetch(`${url}/v1/info`)).json()) as { publicKey: string };
       const store = httpBlobStore({ url: `${local.gatewayUrl}/v1/blobs`, token: config.token, fetch });
       const sealed = await sealModel({
         model,
         files: [{ path: 'model.onnx', source: file }],
-        kms: { url: local.kmsUrl, publicKey },
+        kms: named ?? { url, publicKey },
         store,
       });
       const sealedKey = await sealTo(publicKey, sealed.dataKey, dataKeyInfo(sealed.digest));
       for (const response of [
-        await kms('PUT', `/v1/models/${sealed.digest}`, { model, sealedKey }),
-        await control('POST', '/v1/models', sealed.manifestBytes),
+        await request(url, token)('PUT', `/v1/models/${sealed.digest}`, { model, sealedKey }),
+        await control('POST', '/v1/models', sealed.manifestBytes, local.operatorToken),
       ]) {
         if (!response.ok) throw new Error(`push answered ${response.status}: ${await response.text()}`);
       }
       return sealed.digest;
     },
-    async grant(digest, fn, leaseMs = 600_000, change = {}) {
+    async grant(
+      digest,
+      fn,
+      leaseMs = 600_000,
+      change = {},
+      { url, token } = { url: local.kmsUrl, token: config.kmsToken },
+    ) {
       const [tenant = '', name = ''] = fn.split('/');
-      const response = await kms('PUT', `/v1/models/${digest}/grants`, {
+      const response = await request(url, token)('PUT', `/v1/models/${digest}/grants`, {
         tenant,
         function: name,
         leaseMs,

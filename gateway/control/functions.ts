@@ -39,6 +39,7 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
       );
     }
     await verifyBundle(manifest, bundle);
+    await gateway.consent.demand(manifest);
     for (const { model, digest } of manifest.models) {
       const held = await gateway.store.model(model);
       if (held?.digest !== digest)

@@ -2,6 +2,7 @@ import type { Hono } from 'hono';
 import { z } from 'zod';
 import { ERRORS } from '../../proto/index.ts';
 import type { AppEnv } from '../context.ts';
+import { consentRequestSchema } from './consents.ts';
 import { deployRequestSchema } from './functions.ts';
 import { tenantRequestSchema } from './tenants.ts';
 import { tokenRequestSchema } from './tokens.ts';
@@ -48,6 +49,12 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /v1/workers': { summary: 'Admit the worker at an address', roles: ['operator'], body: workerRequestSchema },
   'GET /v1/workers': { summary: 'List admitted workers', roles: ['operator'] },
   'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', roles: ['operator'] },
+  'POST /v1/consents': {
+    summary: 'Admit or dismiss a function, a model, or all of an owner',
+    roles: ['operator'],
+    body: consentRequestSchema,
+  },
+  'GET /v1/consents': { summary: 'List what the operator admitted and dismissed', roles: ['operator'] },
   'GET /v1/usage': { summary: 'Usage by function', roles: ['operator', 'tenant'] },
   'GET /v1/openapi.json': { summary: 'This document', roles: [] },
   'GET /.well-known/cfn/attestation': {

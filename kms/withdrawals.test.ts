@@ -73,6 +73,30 @@ describe('INV-23 what was withdrawn is not released again', () => {
     }
   });
 
+  test('a model or function version, also by a KMS that was started again', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'cfn-kms-'));
+    const path = join(folder, 'keyring.sqlite');
+    try {
+      for (const what of ['function', 'model']) {
+        kms = await startKms(path);
+        if (what === 'function') {
+          ({ token } = await addOwner(kms));
+          await kms.send('PUT', `/v1/models/${digest}/grants`, grantOf(kms, { author: use.author }), token);
+          await kms.send('PUT', `/v1/models/${digest}/grants`, grantOf(kms), token);
+          await withdraw();
+        } else await kms.send('DELETE', `/v1/models/${digest}`, undefined, token);
+        kms.deps.store.close();
+        kms = await startKms(path);
+        expect((await release()).body.code).toBe('CFN_WITHDRAWN');
+        const other = await release(await signFunction({ vars: { A: '1' } }));
+        expect(other.body.code, what).toBe(what === 'function' ? undefined : 'CFN_WITHDRAWN');
+        kms.deps.store.close();
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test('a stranger is not told that a model was withdrawn', async () => {
     await kms.send('DELETE', `/v1/models/${digest}`, undefined, token);
     expect((await release(await signFunction())).body.code).toBe('CFN_GRANT_MISSING');

@@ -42,8 +42,8 @@ interface LeaseDeps {
 export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease {
   const ended = Promise.withResolvers<CfnError>();
   let over = false;
-  let endsAt = first.endsAt;
-  let renewAt = 0;
+  let endsAt = -Infinity;
+  let renewAt = Infinity;
   let renewing: Promise<void> | undefined;
   let asking = false;
 
@@ -69,8 +69,9 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   };
   const setTerm = (at: number): void => {
     const now = deps.leaseClockMs();
+    // Half way; whoever shortens a lease again and again does not put its renewal off.
+    renewAt = Math.min(at > endsAt ? Infinity : renewAt, now + (at - now) / 2);
     endsAt = at;
-    renewAt = now + (at - now) / 2;
     deps.onTerm(at);
   };
   /** One at a time: whoever wants one while it is under way waits for that. */
@@ -127,7 +128,7 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   guard.unref();
   poll.unref();
   const followed = deps.watch.follow(kms, first.lease, { shortened: shorten, recheck: () => void ask() });
-  setTerm(endsAt);
+  setTerm(first.endsAt);
 
   return {
     ended: ended.promise,

@@ -154,14 +154,15 @@ describe('INV-24 counted invocations', () => {
   });
 
   test('more is asked for when half is gone; who finds none waits for the answer', async () => {
-    const { count, used } = hold({ allowed: 4 });
+    const lease = hold({ allowed: 4 });
+    const { count } = lease;
     answer = { endsAt: 120_000, allowed: 6 };
     count.begin();
     expect(renewals).toEqual([]);
     count.begin();
     expect(renewals).toEqual([2]);
     for (let i = 0; i < 4; i++) (await countInvocation([count]))();
-    expect(used()).toBe(6);
+    expect(lease.used()).toBe(6);
     answer = { endsAt: 120_000, allowed: 6 };
     await pass(0);
     await expect(countInvocation([count])).rejects.toMatchObject({ code: 'CFN_ALLOWANCE_WAITING' });
@@ -171,7 +172,7 @@ describe('INV-24 counted invocations', () => {
     answer = { endsAt: 120_000, allowed: 7 };
     await pass(1_100);
     await countInvocation([count]);
-    expect(used()).toBe(7);
+    expect(lease.used()).toBe(7);
   });
 
   test('when all is spent, the lease ends after the last one that runs', async () => {

@@ -21,7 +21,7 @@ describe('INV-25 lease events', () => {
     const text = line({ n: 0 }) + line({ n: 1, lease: 'l', remainingMs: 0 });
     const expected = [{ n: 0 }, { n: 1, lease: 'l', remainingMs: 0 }];
     expect(await read(text)).toEqual(expected);
-    expect(await read(...text)).toEqual(expected);
+    expect(await read(...text.split(''))).toEqual(expected);
   });
 
   test.each<[string, string]>([

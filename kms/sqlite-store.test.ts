@@ -26,6 +26,21 @@ describe('sqliteStore', () => {
     abandoned.close();
   });
 
+  test('a keyring from before invocations were counted is brought up to date, and goes on', async () => {
+    const path = join(folder, 'old.sqlite');
+    const before = open(path);
+    await addOwner(before, 'acme');
+    before.close();
+    const database = new DatabaseSync(path);
+    database.exec(`DROP TABLE grant_counts; DROP INDEX leases_of_worker; PRAGMA user_version = 2;
+      ALTER TABLE leases DROP COLUMN used; ALTER TABLE leases DROP COLUMN allowed; ALTER TABLE leases DROP COLUMN usage`);
+    database.close();
+    const store = open(path);
+    expect(await store.count('none', 0)).toEqual({ used: 0, taken: 0, outstanding: 0 });
+    expect(await store.tokens('acme')).toHaveLength(1);
+    store.close();
+  });
+
   test('is durable: WAL, and every commit synced', () => {
     const path = join(folder, 'mode.sqlite');
     open(path).close();

@@ -176,6 +176,14 @@ describe('INV-06 the engine ends when its lease ends', () => {
     await removeGrants(digest);
   });
 
+  test('a worker that stops in good order says before it goes that its keys are gone', async () => {
+    const { digest } = await serve('parting', 600_000);
+    await system.local.worker().stop();
+    expect(await leasesOf(digest)).toMatchObject([{ live: false, statement: expect.any(String) as string }]);
+    await system.local.startWorker();
+    await removeGrants((await serve('next', 600_000)).digest);
+  });
+
   test('with the KMS dead, the engine lives to the end of its lease and no longer', async () => {
     const { engine } = await serve('orphan', 3_000);
     system.local.kms.kill('SIGKILL');

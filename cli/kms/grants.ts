@@ -146,12 +146,14 @@ async function readManifest(path: string): Promise<string> {
 
 /** The statement of the worker is verified here, too: by the receipt key that the KMS says its evidence bound. */
 async function wordsOfEnd(lease: z.infer<typeof leasesSchema>['leases'][number], now: Date): Promise<string> {
-  const why = lease.revokedAt === undefined ? `ended ${lease.endsAt}` : `revoked ${lease.revokedAt}`;
-  if (lease.statement === undefined) return `${why}, nothing said of its key`;
+  const revoked = lease.revokedAt === undefined ? [] : [`revoked ${lease.revokedAt}`];
+  if (lease.statement === undefined)
+    return `${revoked[0] ?? `ran out ${lease.endsAt}`}, and its worker has not said that the key is gone`;
   const { used, reason, lease: of } = await verifyStatement('cfn-key-dropped+jwt', lease.statement, lease, now);
   if (of !== lease.lease)
     throw new CfnError('CFN_RECEIPT_INVALID', `the statement of ${lease.lease} is of another lease`);
-  return `${why}, key dropped ${lease.droppedAt} after ${used ?? lease.used} invocations (${reason}), signed by ${lease.worker}`;
+  const dropped = `key dropped ${lease.droppedAt} after ${used ?? lease.used} invocations (${reason}), signed by ${lease.worker}`;
+  return [...revoked, dropped].join(', ');
 }
 
 /** Invocations of a grant: what is neither used, with workers, nor left was with workers that ended without a word. */

@@ -38,8 +38,9 @@ import { putModel } from './models.ts';
 import { addOwner, addToken } from './owners.ts';
 import { parsePolicy } from './policies.ts';
 import { release } from './release.ts';
+import { secretRoutes, type Appraised } from './secret-routes.ts';
 import { isLive, type StoredGrant, type StoredLease } from './store.ts';
-import { demandAdmin, demandOwner, identify, readerOf } from './tokens.ts';
+import { demandAdmin, demandOwner, identify, namespaceOf, readerOf } from './tokens.ts';
 import { withdrawFunction, withdrawModel } from './withdrawals.ts';
 
 /** One line for each call. The route, not the path: paths hold lease ids. */
@@ -67,7 +68,24 @@ export function createKms(
   const callerOf = (authorization: string | undefined): ReturnType<typeof identify> => identify(authorization, deps);
   const ownerOf = async (authorization: string | undefined): Promise<string> =>
     demandOwner(await callerOf(authorization));
-  let releasesInFlight = 0;
+  let appraisals = 0;
+  /** Answers with what an appraisal leads to, and proves that the answer is of this KMS, where the one who asks gave a key for that. */
+  const appraised: Appraised = async (c, { answerKey: sealedKey, challenge }, work) => {
+    if (appraisals >= RELEASES_INFLIGHT_MAX)
+      throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} releases are under way`);
+    appraisals++;
+    try {
+      // Opened first: a key that is not for this KMS says that nothing here is meant for the one who asks.
+      const answerKey =
+        sealedKey &&
+        (await openSealed(deps.sealingKey.privateKey, sealedKey, answerKeyInfo(challenge), 'CFN_KMS_MISMATCH'));
+      const text = JSON.stringify(await work());
+      if (answerKey !== undefined) c.header(PROOF_HEADER, proveAnswer(answerKey, text));
+      return c.body(text, 200, { 'content-type': 'application/json' });
+    } finally {
+      appraisals--;
+    }
+  };
 
   app.use(async (c, next) => {
     const start = performance.now();
@@ -91,25 +109,7 @@ export function createKms(
   app.post('/v1/challenge', (c) => c.json(deps.challenges.issue()));
   app.post('/v1/release', async (c) => {
     const request = await readJson(c, releaseRequestSchema, RELEASE_BODY_BYTES_MAX);
-    if (releasesInFlight >= RELEASES_INFLIGHT_MAX)
-      throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} releases are under way`);
-    releasesInFlight++;
-    try {
-      // Opened first: a key that is not for this KMS says that nothing here is meant for the one who asks.
-      const answerKey =
-        request.answerKey &&
-        (await openSealed(
-          deps.sealingKey.privateKey,
-          request.answerKey,
-          answerKeyInfo(request.challenge),
-          'CFN_KMS_MISMATCH',
-        ));
-      const text = JSON.stringify(await release(request, deps));
-      if (answerKey !== undefined) c.header(PROOF_HEADER, proveAnswer(answerKey, text));
-      return c.body(text, 200, { 'content-type': 'application/json' });
-    } finally {
-      releasesInFlight--;
-    }
+    return appraised(c, request, () => release(request, deps));
   });
   app.post('/v1/leases/events', async (c) => {
     const { statement } = await readJson(c, leaseEventsRequestSchema, SMALL_BODY_BYTES_MAX);
@@ -123,6 +123,12 @@ export function createKms(
     const { statement } = await readJson(c, droppedSchema, SMALL_BODY_BYTES_MAX);
     await acceptDropped(c.req.param('id'), statement, deps);
     return c.json({});
+  });
+
+  secretRoutes(app, deps, {
+    owner: ownerOf,
+    reader: async (authorization) => namespaceOf(await callerOf(authorization)),
+    appraised,
   });
 
   // Authors.
@@ -224,8 +230,7 @@ export function createKms(
     return c.json(grantView(await putGrant(key, await readJson(c, grantSchema, SMALL_BODY_BYTES_MAX), deps)));
   });
   app.get('/v1/models/:digest/grants', async (c) => {
-    const owner = readerOf(await callerOf(c.req.header('authorization')));
-    if (owner === undefined) throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+    const owner = namespaceOf(await callerOf(c.req.header('authorization')));
     const key = { owner, digest: c.req.param('digest') };
     await demandModel(key, deps);
     const grants = await store.grants(key.digest, key.owner);

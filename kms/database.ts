@@ -49,6 +49,31 @@ const STEPS: readonly string[] = [
    ALTER TABLE leases ADD COLUMN usage TEXT;
    CREATE INDEX leases_of_worker ON leases (worker);
    CREATE TABLE grant_counts ("grant" TEXT PRIMARY KEY, since INTEGER NOT NULL, used INTEGER NOT NULL, taken INTEGER NOT NULL) STRICT;`,
+  // Secrets of functions. Leases are on them, too, so that "digest" names no model for certain; the index of live ones is what quotas count.
+  `CREATE TABLE leases_of_both (
+     id TEXT PRIMARY KEY, digest TEXT NOT NULL, owner TEXT NOT NULL, tenant TEXT NOT NULL, function TEXT NOT NULL, version TEXT NOT NULL,
+     worker TEXT NOT NULL, receiptKey TEXT NOT NULL, tee TEXT NOT NULL, "grant" TEXT NOT NULL, evidence TEXT NOT NULL, policy TEXT NOT NULL,
+     keyVersion INTEGER NOT NULL, startedAt INTEGER NOT NULL, endsAt INTEGER NOT NULL, revokedAt INTEGER, droppedAt INTEGER, statement TEXT,
+     used INTEGER NOT NULL DEFAULT 0, allowed INTEGER, usage TEXT
+   ) STRICT;
+   INSERT INTO leases_of_both SELECT * FROM leases;
+   DROP TABLE leases;
+   ALTER TABLE leases_of_both RENAME TO leases;
+   CREATE INDEX leases_of_grant ON leases ("grant");
+   CREATE INDEX leases_of_version ON leases (version);
+   CREATE INDEX leases_of_owner ON leases (owner, startedAt);
+   CREATE INDEX leases_of_worker ON leases (worker);
+   CREATE INDEX leases_of_digest ON leases (digest);
+   CREATE INDEX leases_live ON leases (owner, endsAt) WHERE revokedAt IS NULL AND droppedAt IS NULL;
+   CREATE TABLE secret_sets (
+     id TEXT PRIMARY KEY, owner TEXT NOT NULL REFERENCES owners (name), tenant TEXT NOT NULL, function TEXT NOT NULL, revision TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX secret_sets_of_owner ON secret_sets (owner);
+   CREATE INDEX secret_sets_by_revision ON secret_sets (revision);
+   CREATE TABLE function_secrets (
+     id TEXT NOT NULL REFERENCES secret_sets (id), name TEXT NOT NULL, wrapped BLOB NOT NULL, keyVersion INTEGER NOT NULL,
+     author TEXT NOT NULL, version TEXT, leaseMs INTEGER NOT NULL, storedAt INTEGER NOT NULL, PRIMARY KEY (id, name)
+   ) STRICT;`,
 ];
 const SCHEMA_VERSION = FIRST_VERSION + STEPS.length;
 

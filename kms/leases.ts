@@ -15,7 +15,8 @@ type LeaseDeps = Pick<KmsDeps, 'store' | 'now' | 'randomBytes'>;
 
 /** Under what a lease is given. */
 export interface Terms {
-  readonly model: StoredModel;
+  /** What wrapped the key or the secrets that go out. */
+  readonly model: Pick<StoredModel, 'keyVersion'>;
   readonly grant: StoredGrant;
   /** Digest of the appraisal policy. */
   readonly policy: string;

@@ -1,7 +1,11 @@
-import { EVIDENCE_BYTES_MAX, MANIFEST_BYTES_MAX, type Quotas } from '../proto/index.ts';
+import { EVIDENCE_BYTES_MAX, MANIFEST_BYTES_MAX, SECRET_BYTES_MAX, SECRETS_MAX, type Quotas } from '../proto/index.ts';
 
 /** Largest body of a release, in bytes: evidence, manifest, and a little for the rest. */
 export const RELEASE_BODY_BYTES_MAX = EVIDENCE_BYTES_MAX + MANIFEST_BYTES_MAX + 16 * 1024;
+/** Largest body of a call that gives secrets, in bytes: each sealed, in base64url. */
+export const SECRETS_BODY_BYTES_MAX = SECRETS_MAX * (2 * SECRET_BYTES_MAX + 512) + 16 * 1024;
+/** Functions of one namespace that have secrets. First guess. */
+export const SECRET_SETS_MAX = 1000;
 /** Largest body of every other call, in bytes: the largest is a sealed key or a dropped statement, both under 9 KiB. */
 export const SMALL_BODY_BYTES_MAX = 16 * 1024;
 /** Largest body of a withdrawal, in bytes: a manifest, and a little for the rest. */

@@ -1,10 +1,10 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
-import { CfnError, frame, utf8 } from '../proto/index.ts';
+import { CfnError, frame, fromUtf8, utf8 } from '../proto/index.ts';
 import { unwrapUnder, wrapUnder } from './aead.ts';
 import type { KmsDeps } from './deps.ts';
 import type { RootKey } from './root-key.ts';
 import { secretContext } from './secrets.ts';
-import type { StoredModel, StoredNamespaceKey } from './store.ts';
+import type { StoredFunctionSecret, StoredModel, StoredNamespaceKey } from './store.ts';
 
 // Three levels: the root key wraps one key for each namespace, that wraps the owner's data keys, and these encrypt weights. So each
 // owner's data keys are under a key of their own, both upper levels can be replaced without the weights being encrypted anew, and no
@@ -21,6 +21,11 @@ const namespaceContext = (owner: string, version: number): Uint8Array =>
 /** A row moved to another model, owner or reference does not open. */
 const dataKeyContext = ({ digest, owner, model }: ModelId): Uint8Array =>
   frame('cfn/kms-data-key/v2', utf8(digest), utf8(owner), utf8(model));
+
+/** A row moved to another function, name, author or version does not open. */
+const secretOf = ({ id, name, author, version }: SecretPlace): Uint8Array =>
+  frame('cfn/kms-function-secret/v1', utf8(id), utf8(name), utf8(author), utf8(version ?? ''));
+type SecretPlace = Pick<StoredFunctionSecret, 'id' | 'name' | 'author'> & { readonly version?: string | undefined };
 
 /** A new version of an owner's namespace key, wrapped. */
 export async function makeNamespaceKey(
@@ -53,14 +58,45 @@ export async function wrapDataKey(
 
 /** @returns the data key, to be overwritten by the caller @throws {CfnError} `CFN_KEYRING_ALTERED`, what the root key throws */
 export async function unwrapDataKey(model: StoredModel, deps: KeyDeps): Promise<Buffer> {
-  const stored = (await deps.store.namespaceKeys(model.owner)).find(({ version }) => version === model.keyVersion);
-  if (stored === undefined || stored.wrapped.length === 0)
-    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${model.keyVersion} of a namespace key`);
-  return unwrapUnder(await openNamespaceKey(stored, deps.rootKey), model.wrappedKey, dataKeyContext(model));
+  return unwrapUnder(await keyOf(model.owner, model.keyVersion, deps), model.wrappedKey, dataKeyContext(model));
+}
+
+/** Wraps values of a function's secrets, by name, under the newest version of their owner's namespace key. */
+export async function wrapFunctionSecrets(
+  owner: string,
+  place: Omit<SecretPlace, 'name'>,
+  values: ReadonlyMap<string, Uint8Array>,
+  deps: KeyDeps,
+): Promise<{ readonly keyVersion: number; readonly wrapped: [name: string, bytes: Uint8Array][] }> {
+  const newest = await newestOf(owner, deps);
+  const key = await openNamespaceKey(newest, deps.rootKey);
+  const wrapped = [...values].map(([name, value]): [string, Uint8Array] => [
+    name,
+    wrapUnder(key, value, secretOf({ ...place, name }), deps.randomBytes),
+  ]);
+  return { keyVersion: newest.version, wrapped };
+}
+
+/** @returns the values by name; strings, which cannot be overwritten @throws {CfnError} as {@link unwrapDataKey} */
+export async function unwrapFunctionSecrets(
+  owner: string,
+  secrets: readonly StoredFunctionSecret[],
+  deps: KeyDeps,
+): Promise<Map<string, string>> {
+  const values = new Map<string, string>();
+  const [first] = secrets;
+  if (first === undefined) return values;
+  const key = await keyOf(owner, first.keyVersion, deps);
+  for (const secret of secrets) {
+    const bytes = unwrapUnder(key, secret.wrapped, secretOf(secret));
+    values.set(secret.name, fromUtf8(bytes));
+    bytes.fill(0);
+  }
+  return values;
 }
 
 /**
- * Makes a new version of an owner's namespace key, and wraps all their data keys under it. Leases go on; what they hold are data keys.
+ * Makes a new version of an owner's namespace key, and wraps all their data keys and secrets under it. Leases go on; what they hold are data keys.
  *
  * @returns the new version, and how many data keys it wraps
  * @throws {CfnError} `CFN_CONFLICT` when another rotation came first; `CFN_KEYRING_ALTERED`; what the root key throws
@@ -72,13 +108,14 @@ export async function rotateNamespaceKey(
   const before = await newestOf(owner, deps);
   const old = await openNamespaceKey(before, deps.rootKey);
   const { stored, key } = await makeNamespaceKey(owner, before.version + 1, deps);
-  const models = await deps.store.rotateNamespaceKey(stored, (model) => {
-    const context = dataKeyContext(model);
-    const dataKey = unwrapUnder(old, model.wrappedKey, context);
+  const models = await deps.store.rotateNamespaceKey(stored, (row) => {
+    const [context, wrapped] =
+      'wrappedKey' in row ? [dataKeyContext(row), row.wrappedKey] : [secretOf(row), row.wrapped];
+    const secret = unwrapUnder(old, wrapped, context);
     try {
-      return wrapUnder(key, dataKey, context, deps.randomBytes);
+      return wrapUnder(key, secret, context, deps.randomBytes);
     } finally {
-      dataKey.fill(0);
+      secret.fill(0);
     }
   });
   if (models === undefined)
@@ -103,6 +140,13 @@ export async function rotateRootKey(deps: KeyDeps): Promise<{ readonly version: 
   for (const { key, context } of wrapped) changes.push({ key, wrapped: await rootKey.rewrap(key.wrapped, context) });
   await store.rewrapAll(changes, version, now().getTime());
   return { version, keys: changes.length };
+}
+
+async function keyOf(owner: string, version: number, deps: KeyDeps): Promise<KeyObject> {
+  const stored = (await deps.store.namespaceKeys(owner)).find((key) => key.version === version);
+  if (stored === undefined || stored.wrapped.length === 0)
+    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${version} of a namespace key`);
+  return openNamespaceKey(stored, deps.rootKey);
 }
 
 async function newestOf(owner: string, { store }: KeyDeps): Promise<StoredNamespaceKey> {

@@ -19,7 +19,7 @@ import type { KnownPolicy } from './policies.ts';
 import type { StoredLease, StoredModel } from './store.ts';
 
 /** What is known of a release so far, for the note of a refusal. Only verified facts go in. */
-type Known = {
+export type Known = {
   -readonly [K in 'digest' | 'worker' | 'tenant' | 'function' | 'version' | 'lease']?: Exclude<
     AuditEntry[K],
     undefined
@@ -90,7 +90,7 @@ async function appraiseWorker(
   return deps.appraise(request.evidence, { nonce, policy, now: deps.now() });
 }
 
-function noteUse(known: Known, { workerId }: AttestationResult, { manifest, version }: SignedManifest): void {
+export function noteUse(known: Known, { workerId }: AttestationResult, { manifest, version }: SignedManifest): void {
   known.worker = workerId;
   known.tenant = manifest.tenant;
   known.function = manifest.name;
@@ -102,7 +102,7 @@ async function demandConsent(
   { use, declared, model, policy }: Claim,
   worker: AttestationResult,
   deps: KmsDeps,
-): Promise<Terms> {
+): Promise<Terms & { readonly model: StoredModel }> {
   if ((await deps.store.withdrawal(use.version)) !== undefined)
     throw new CfnError('CFN_WITHDRAWN', 'the author has withdrawn this function version');
   if (!declared) throw new CfnError('CFN_MODEL_UNDECLARED', 'the function manifest does not name this model');
@@ -143,7 +143,7 @@ async function renew(
   return replyOf(await extendLease(lease, worker, await demandConsent(claim, worker, deps), usage, deps), deps);
 }
 
-async function replyOf(lease: StoredLease, { store, now }: KmsDeps): Promise<ReleaseReply> {
+export async function replyOf(lease: StoredLease, { store, now }: KmsDeps): Promise<ReleaseReply> {
   const at = now().getTime();
   const { id, endsAt, policy, used, allowed } = lease;
   if (endsAt <= at) throw new CfnError('CFN_LEASE_ENDED', 'the lease ended while it was recorded');

@@ -64,8 +64,12 @@ export function sqliteLeases(
     }
     return live.length;
   }
-  /** Grant, model and function version may have changed since they were read. */
+  /** Grant, model, secrets and function version may have changed since they were read. */
   const covered = (lease: Pick<StoredLease, 'digest' | 'owner' | 'version' | 'grant' | 'endsAt'>): boolean =>
+    (granted(lease) ||
+      one('SELECT 1 FROM secret_sets WHERE revision = :grant', { grant: lease.grant }) !== undefined) &&
+    one('SELECT 1 FROM withdrawn WHERE version = :version', { version: lease.version }) === undefined;
+  const granted = (lease: Pick<StoredLease, 'digest' | 'owner' | 'grant' | 'endsAt'>): boolean =>
     one('SELECT 1 FROM grants WHERE id = :grant AND endsAt >= :endsAt', {
       grant: lease.grant,
       endsAt: lease.endsAt,
@@ -73,8 +77,7 @@ export function sqliteLeases(
     one('SELECT 1 FROM models WHERE digest = :digest AND owner = :owner AND withdrawnAt IS NULL', {
       digest: lease.digest,
       owner: lease.owner,
-    }) !== undefined &&
-    one('SELECT 1 FROM withdrawn WHERE version = :version', { version: lease.version }) === undefined;
+    }) !== undefined;
   function demandRoom(owner: string, what: 'grants' | 'leases', sql: string, at: number): void {
     const limit = quotasOf(database, owner)[what];
     const { count = 0 } = one<{ count: number }>(sql, sql.includes(':at') ? { owner, at } : { owner }) ?? {};

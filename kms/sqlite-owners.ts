@@ -5,6 +5,7 @@ import type { AuditWriter } from './sqlite-audit.ts';
 import type {
   OwnerStore,
   SecretStore,
+  StoredFunctionSecret,
   StoredModel,
   StoredNamespaceKey,
   StoredOwner,
@@ -100,6 +101,17 @@ export function sqliteOwners({ run, all, one, transact, read }: Database, { note
               wrappedKey: rewrap(model),
             },
           );
+        const secrets = all<StoredFunctionSecret>(
+          'SELECT * FROM function_secrets WHERE id IN (SELECT id FROM secret_sets WHERE owner = :owner)',
+          { owner },
+        );
+        for (const secret of secrets)
+          run('UPDATE function_secrets SET wrapped = :wrapped, keyVersion = :version WHERE id = :id AND name = :name', {
+            id: secret.id,
+            name: secret.name,
+            version,
+            wrapped: rewrap(secret),
+          });
         run(`UPDATE namespace_keys SET wrapped = x'', retiredAt = :madeAt WHERE owner = :owner AND version = :before`, {
           owner,
           before: version - 1,
@@ -108,7 +120,7 @@ export function sqliteOwners({ run, all, one, transact, read }: Database, { note
         note(owner, {
           at: iso(madeAt),
           decision: 'keys-rotated',
-          subject: `version ${version}, ${models.length} models`,
+          subject: `version ${version}, ${models.length} models, ${secrets.length} secrets`,
         });
         return models.length;
       }),

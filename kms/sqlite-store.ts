@@ -1,6 +1,7 @@
 import type { AuditKey } from './audit-key.ts';
 import type { Database } from './database.ts';
 import { sqliteAudit } from './sqlite-audit.ts';
+import { sqliteFunctionSecrets } from './sqlite-function-secrets.ts';
 import { sqliteLeases } from './sqlite-leases.ts';
 import { sqliteModels } from './sqlite-models.ts';
 import { sqliteOwners, sqliteSecrets } from './sqlite-owners.ts';
@@ -16,6 +17,7 @@ export function sqliteStore(database: Database, auditKey: AuditKey): KeyStore {
     ...sqliteSecrets(database),
     ...sqliteOwners(database, { note }),
     ...sqliteModels(database, { note }, revokeWhere),
+    ...sqliteFunctionSecrets(database, { note }, revokeWhere),
     close: () => database.close(),
   };
 }

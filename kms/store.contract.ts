@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { TOKENS_MAX } from './limits.ts';
 import { CfnError, type AuditEntry } from '../proto/index.ts';
-import type { EndedEarly, KeyStore, NewLease, StoredGrant, StoredModel } from './store.ts';
+import type { EndedEarly, KeyStore, NewLease, StoredFunctionSecret, StoredGrant, StoredModel } from './store.ts';
 
 const digest = 'd'.repeat(64);
 const at = Date.parse('2026-11-01T00:00:00Z');
@@ -97,7 +97,11 @@ export function storeContract(make: () => KeyStore): void {
     await addOwner(store, 'other');
     await store.addModel({ ...model, owner: 'other', model: 'other/m@1' });
     const next = { owner: 'acme', version: 2, wrapped: Uint8Array.of(6), madeAt: at + 1 };
-    const rewrap = ({ wrappedKey }: StoredModel): Uint8Array => wrappedKey.map((byte) => byte + 10);
+    const rewrap = (row: StoredModel | StoredFunctionSecret): Uint8Array =>
+      ('wrappedKey' in row ? row.wrappedKey : row.wrapped).map((byte) => byte + 10);
+    const set = { id: 'f'.repeat(64), owner: 'acme', tenant: 't', function: 'f', revision: 'r' };
+    const secret = { name: 'A', wrapped: Uint8Array.of(4), keyVersion: 1, author: 'a', leaseMs: 1000, storedAt: at };
+    await store.putFunctionSecrets(set, [{ ...secret, id: set.id }]);
     expect(await store.rotateNamespaceKey(next, rewrap)).toBe(1);
     expect(await store.rotateNamespaceKey(next, rewrap)).toBeUndefined();
     expect(await store.model(digest, 'acme')).toMatchObject({ wrappedKey: Uint8Array.of(11, 12, 13), keyVersion: 2 });
@@ -106,15 +110,19 @@ export function storeContract(make: () => KeyStore): void {
     expect(old).toMatchObject({ version: 1, wrapped: new Uint8Array(), retiredAt: at + 1 });
     expect(newest).toEqual(next);
     expect(await store.addModel({ ...model, digest: 'e'.repeat(64) })).toBe('stale');
+    expect((await store.functionSecrets(set.id))?.secrets).toMatchObject([
+      { wrapped: Uint8Array.of(14), keyVersion: 2 },
+    ]);
+    expect(await store.putFunctionSecrets(set, [{ ...secret, id: set.id }])).toBeUndefined();
   });
 
   test('a rotation that fails in the middle changes nothing', async () => {
     using store = disposable(await filled(make));
     await store.addModel({ ...model, digest: 'e'.repeat(64) });
     let calls = 0;
-    const rewrap = ({ wrappedKey }: StoredModel): Uint8Array => {
+    const rewrap = (): Uint8Array => {
       if (calls++ > 0) throw new CfnError('CFN_KEYRING_ALTERED', 'the second does not open');
-      return wrappedKey;
+      return model.wrappedKey;
     };
     const next = { owner: 'acme', version: 2, wrapped: Uint8Array.of(6), madeAt: at };
     await expect(store.rotateNamespaceKey(next, rewrap)).rejects.toMatchObject({ code: 'CFN_KEYRING_ALTERED' });

@@ -50,6 +50,32 @@ export interface StoredSecret {
   readonly wrapped: Uint8Array;
 }
 
+/** The secrets of one function; `id` as `secretsId` makes it. */
+export interface StoredSecretSet {
+  readonly id: string;
+  readonly owner: string;
+  readonly tenant: string;
+  readonly function: string;
+  /** Another one after each change. A lease names it as its grant. */
+  readonly revision: string;
+  /** By name. */
+  readonly secrets: readonly StoredFunctionSecret[];
+}
+
+export interface StoredFunctionSecret {
+  /** Of the set. */
+  readonly id: string;
+  readonly name: string;
+  /** The value, wrapped under version `keyVersion` of the owner's namespace key. */
+  readonly wrapped: Uint8Array;
+  readonly keyVersion: number;
+  /** Who must have signed the function; and which version it must be. */
+  readonly author: string;
+  readonly version?: string;
+  readonly leaseMs: number;
+  readonly storedAt: number;
+}
+
 /** A function version that its author withdrew, for good. */
 export interface StoredWithdrawal {
   readonly version: string;
@@ -132,7 +158,7 @@ export type EndedEarly = Pick<StoredLease, 'id' | 'worker' | 'endsAt' | 'revoked
  * Every method rejects with `CFN_STORE_FAILED` when the storage fails, and those that add something with `CFN_QUOTA_EXCEEDED` when the
  * owner is at a quota.
  */
-export interface KeyStore extends SecretStore, OwnerStore, ModelStore, LeaseStore, AuditStore {
+export interface KeyStore extends SecretStore, OwnerStore, ModelStore, FunctionSecretStore, LeaseStore, AuditStore {
   close(): void;
 }
 
@@ -159,12 +185,15 @@ export interface OwnerStore {
   /** Of one owner, or of all; oldest first. */
   namespaceKeys(owner?: string): Promise<readonly StoredNamespaceKey[]>;
   /**
-   * Adds the next version, wraps all data keys of the owner under it, and forgets the one before.
+   * Adds the next version, wraps all data keys and function secrets of the owner under it, and forgets the one before.
    *
-   * @param rewrap gives a model's data key under the new version
+   * @param rewrap gives what it wraps under the new version
    * @returns how many models, or `undefined` when another rotation came first
    */
-  rotateNamespaceKey(key: StoredNamespaceKey, rewrap: (model: StoredModel) => Uint8Array): Promise<number | undefined>;
+  rotateNamespaceKey(
+    key: StoredNamespaceKey,
+    rewrap: (wrapped: StoredModel | StoredFunctionSecret) => Uint8Array,
+  ): Promise<number | undefined>;
   /** Replaces what the root key wrapped, where it is still what it was. @param version of the root key, for the audit log */
   rewrapAll(
     changes: readonly { readonly key: StoredNamespaceKey | StoredSecret; readonly wrapped: Uint8Array }[],
@@ -189,6 +218,21 @@ export interface ModelStore {
   withdrawal(version: string): Promise<StoredWithdrawal | undefined>;
 }
 
+export interface FunctionSecretStore {
+  /**
+   * Adds or replaces secrets of a function, and revokes the leases on them.
+   *
+   * @returns how many leases, or `undefined` when the namespace key was rotated meanwhile; nothing is changed then
+   */
+  putFunctionSecrets(
+    set: Omit<StoredSecretSet, 'secrets'>,
+    secrets: readonly StoredFunctionSecret[],
+  ): Promise<number | undefined>;
+  functionSecrets(id: string): Promise<StoredSecretSet | undefined>;
+  /** Forgets one, and revokes the leases on all. @returns how many leases, or `undefined` when there is no such secret */
+  deleteFunctionSecret(id: string, name: string, revision: string, at: number): Promise<number | undefined>;
+}
+
 export interface LeaseStore {
   /** Adds or replaces the grant with this id. Live leases under it end no later than its `until`. */
   putGrant(grant: StoredGrant): Promise<void>;
@@ -199,7 +243,8 @@ export interface LeaseStore {
   /**
    * Where the grant has a limit, the lease takes a slice of what is left of it, so that all leases together never use more.
    *
-   * @returns `undefined` when grant, model or function version are not what they were when they were read: gone, shortened, withdrawn
+   * @returns `undefined` when grant, model or function version are not what they were when they were read: gone, shortened, withdrawn; or secrets
+   *   were changed
    * @throws {CfnError} `CFN_ALLOWANCE_SPENT`, `CFN_ALLOWANCE_WAITING`
    */
   addLease(lease: NewLease): Promise<StoredLease | undefined>;

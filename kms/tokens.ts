@@ -66,5 +66,11 @@ export function demandOwner(caller: Caller): string {
   return caller.owner;
 }
 
+/** The namespace that an owner's token may read. @throws {CfnError} `CFN_TOKEN_SCOPE` for the administrator, who sees none from inside */
+export function namespaceOf(caller: Caller): string {
+  if (caller.role !== 'owner') throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+  return caller.owner;
+}
+
 /** Whose things a caller may see: an owner's name, or `undefined` for the administrator, who may see all. */
 export const readerOf = (caller: Caller): string | undefined => (caller.role === 'owner' ? caller.owner : undefined);

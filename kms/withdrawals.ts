@@ -1,4 +1,4 @@
-import { CfnError, verifyManifest, verifyWithdrawal } from '../proto/index.ts';
+import { CfnError, secretsId, verifyManifest, verifyWithdrawal } from '../proto/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { covers } from './grants.ts';
 import { grantMissing } from './leases.ts';
@@ -6,7 +6,7 @@ import { grantMissing } from './leases.ts';
 type Deps = Pick<KmsDeps, 'store' | 'now'>;
 
 /**
- * Withdraws a function version, as its author says: nothing is released to it again, and its leases end. Only where a grant names that
+ * Withdraws a function version, as its author says: nothing is released to it again, and its leases end. Only where a grant or a secret names that
  * author: otherwise anybody could sign the same manifest, and withdraw what is not theirs, or fill the disk.
  *
  * @returns how many leases were revoked
@@ -23,6 +23,12 @@ export async function withdrawFunction(
     const grants = await store.grants(digest, model.split('/', 1)[0] ?? '');
     // A grant that ended names the author as well as one that did not.
     if (grants.some(({ grant }) => grant.author === use.author && covers(grant, use, 0)))
+      return store.withdrawFunction({ version: use.version, author: use.author, statement, at });
+  }
+  const { secrets, tenant, name } = use.manifest;
+  if (secrets !== undefined) {
+    const set = await store.functionSecrets(await secretsId(secrets.owner, tenant, name));
+    if (set?.secrets.some(({ author }) => author === use.author) === true)
       return store.withdrawFunction({ version: use.version, author: use.author, statement, at });
   }
   throw grantMissing();

@@ -257,6 +257,12 @@ export const ERRORS = {
     status: 403,
     remedy: 'The model owner has not granted this function the use of the model.',
   },
+  CFN_SECRET_MISSING: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      'Give the value with `cfn secret put NAME`, to the KMS that the manifest names and with the author key that signs the function.',
+  },
   CFN_GRANT_UNMET: {
     fault: 'trust',
     status: 403,

@@ -10,6 +10,7 @@ export * from './receipt.ts';
 export * from './kms-api.ts';
 export * from './worker-statement.ts';
 export * from './kms-audit.ts';
+export * from './function-secrets.ts';
 export * from './withdrawal.ts';
 export * from './bhttp.ts';
 export * from './bhttp-request.ts';

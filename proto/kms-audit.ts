@@ -15,6 +15,8 @@ export const auditEntrySchema = z.strictObject({
     'token-made',
     'token-revoked',
     'key-stored',
+    'secrets-put',
+    'secret-deleted',
     'keys-rotated',
     'root-rotated',
     'granted',
@@ -32,7 +34,7 @@ export const auditEntrySchema = z.strictObject({
   /** How many such refusals, when more came than are noted one by one. */
   count: z.int().positive().optional(),
   owner: nameSchema.optional(),
-  /** Of the model package. */
+  /** Of the model package, or of the function's secrets. */
   digest: digestSchema.optional(),
   tenant: nameSchema.optional(),
   function: nameSchema.optional(),
@@ -43,8 +45,8 @@ export const auditEntrySchema = z.strictObject({
   /** Invocations under the lease so far, as its worker signed; and how many the grant allows it. */
   used: z.int().nonnegative().optional(),
   allowed: z.int().nonnegative().optional(),
-  /** What was set, made or revoked: a token's id, a policy's digest, a key's version. */
-  subject: z.string().max(200).optional(),
+  /** What was set, made or revoked: a token's id, a policy's digest, a key's version, names of secrets. */
+  subject: z.string().max(3000).optional(),
 });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
 

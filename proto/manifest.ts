@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { CfnError } from './errors.ts';
 import { fromUtf8, utf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
-import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX } from './limits.ts';
+import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX, SECRETS_MAX } from './limits.ts';
 
 export const nameSchema = z
   .string()
@@ -13,6 +13,9 @@ export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'SHA-256 as 64 lo
 export const modelReferenceSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'owner/name@version');
+
+/** Names in `env`: of vars and of secrets. */
+export const secretNameSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,62}$/, 'letters, digits and _, at most 63');
 
 /** A host that a function may fetch: a name in lower case, no wildcard, with a port where that is not 443. */
 export const egressHostSchema = z
@@ -40,7 +43,17 @@ export const functionManifestSchema = z.strictObject({
       }),
     )
     .max(16),
-  vars: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,62}$/), z.string().max(4096)),
+  vars: z.record(secretNameSchema, z.string().max(4096)),
+  /** Whose values are not here: a KMS releases them to workers that run this version. Absent: none. */
+  secrets: z
+    .strictObject({
+      /** `publicKey`: the KMS's sealing key (raw X25519, base64url). */
+      kms: z.strictObject({ url: z.url(), publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/) }),
+      /** Namespace at the KMS. */
+      owner: nameSchema,
+      names: z.array(secretNameSchema).min(1).max(SECRETS_MAX),
+    })
+    .optional(),
   limits: z.strictObject({
     cpuMs: z.int().positive().max(LIMIT_BOUNDS.cpuMs),
     wallMs: z.int().positive().max(LIMIT_BOUNDS.wallMs),

@@ -44,6 +44,7 @@ function host() {
     pid: 1,
     ended: new Promise(() => undefined),
     kill: () => void (seen.killed += 1),
+    wrappingKey: () => Promise.reject(new Error('not here')),
     async start() {
       seen.started += 1;
       const ended = new Promise<void>(() => undefined);
@@ -55,11 +56,16 @@ function host() {
         retired: first ? retired.promise : ended,
         invoke,
         abort: () => undefined,
+        retire: () => undefined,
         kill: () => undefined,
       };
     },
   }));
-  return { functions: functionHost(models, sandboxes), seen, retireFirst: retired.resolve };
+  return {
+    functions: functionHost(models, { acquire: async () => undefined }, sandboxes),
+    seen,
+    retireFirst: retired.resolve,
+  };
 }
 
 describe('INV-08 the worker starts what the author signed', () => {

@@ -1,6 +1,7 @@
 import { CfnError, verifyBundle, verifyManifest, type SignedManifest } from '../../proto/index.ts';
 import { ISOLATE_POOL_SIZE } from '../../proto/index.ts';
 import type { ModelHost, ModelUse } from './model-host.ts';
+import type { SecretHost, SecretsUse } from './secret-host.ts';
 import type { PreparedSandbox, SandboxProcess } from './sandbox-process.ts';
 import type { SpareProcess } from './spare-process.ts';
 
@@ -8,6 +9,7 @@ import type { SpareProcess } from './spare-process.ts';
 export interface ReadyFunction {
   readonly signed: SignedManifest;
   readonly models: readonly ModelUse[];
+  readonly secrets: SecretsUse | undefined;
   readonly sandbox: SandboxProcess;
 }
 
@@ -39,7 +41,11 @@ interface Slot {
   current: Promise<ReadyFunction> | undefined;
 }
 
-export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSandbox>): FunctionHost {
+export function functionHost(
+  models: ModelHost,
+  secrets: SecretHost,
+  spares: SpareProcess<PreparedSandbox>,
+): FunctionHost {
   const slots = new Map<string, Slot>();
   const sandboxes = new Set<SandboxProcess>();
   let preparingLater: NodeJS.Timeout | undefined;
@@ -53,13 +59,15 @@ export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSan
         throw new CfnError('CFN_MODEL_NOT_FOUND', `no model manifest came for ${binding}`);
       return models.acquire(binding, packageBytes, slot.signed);
     });
+    const unsealing = secrets.acquire(slot.signed, async () => (await preparing).wrappingKey());
     try {
-      const uses = await Promise.all(acquiring);
+      const [uses, secretsUse] = await Promise.all([Promise.all(acquiring), unsealing]);
       const sandbox = await (
         await preparing
       ).start({
         limits: manifest.limits,
         vars: manifest.vars,
+        secrets: secretsUse && { ...secretsUse, version: slot.signed.version },
         models: uses.map(({ binding, socketPath, shapes }) => ({ binding, socketPath, ...shapes })),
         poolSize: ISOLATE_POOL_SIZE,
         bundle: slot.bundle,
@@ -67,10 +75,11 @@ export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSan
       sandboxes.add(sandbox);
       void sandbox.ended.then(() => sandboxes.delete(sandbox));
       prepareLater();
-      return { signed: slot.signed, models: uses, sandbox };
+      return { signed: slot.signed, models: uses, secrets: secretsUse, sandbox };
     } catch (error) {
       void preparing.then(({ kill }) => kill(), ignore);
       for (const use of acquiring) use.then((held) => held.release(), ignore);
+      unsealing.then((held) => held?.dropped(), ignore);
       throw error;
     }
   }
@@ -89,7 +98,7 @@ export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSan
     const forget = (): void => {
       if (slot.current === mine) slot.current = undefined;
     };
-    mine.then(({ sandbox, models: uses }) => {
+    mine.then(({ sandbox, models: uses, secrets: held }) => {
       const release = (): void => uses.forEach((use) => use.release());
       const stop = (): void => {
         forget();
@@ -104,6 +113,13 @@ export function functionHost(models: ModelHost, spares: SpareProcess<PreparedSan
         ensure(slot).catch(ignore); // at once: so the engines are held on to, and the next caller does not wait
       });
       for (const use of uses) void use.ended.then(stop);
+      if (held === undefined) return;
+      void sandbox.ended.then(() => held.dropped());
+      void held.ended.then(stop);
+      void held.changed.then(() => {
+        forget();
+        ensure(slot).then(() => sandbox.retire(), stop); // what runs may end with the secrets it began with, unless there are none to follow
+      });
     }, forget);
     return mine;
   }

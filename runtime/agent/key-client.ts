@@ -8,11 +8,15 @@ import {
   leaseStatusSchema,
   releaseReplySchema,
   sealTo,
+  secretsNonce,
+  secretsReplySchema,
   signStatement,
   type LeaseEvent,
   type ModelPackage,
   type ReleaseReply,
   type ReleaseRequest,
+  type SecretsReply,
+  type SecretsRequest,
 } from '../../proto/index.ts';
 import { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER } from '../../proto/node.ts';
 import type { EvidenceSource } from './evidence-source.ts';
@@ -27,6 +31,9 @@ export interface ReleaseSubject extends Pick<ReleaseRequest, 'model' | 'function
   readonly renew?: { readonly lease: string; readonly used: number };
 }
 
+export type SecretsSubject = Pick<SecretsRequest, 'functionManifest' | 'wrappingKey' | 'renew'>;
+export type ReleasedSecrets = Omit<SecretsReply, 'leaseMs'> & Pick<Released, 'challenge' | 'endsAt'>;
+
 export interface Released extends Omit<ReleaseReply, 'leaseMs'> {
   readonly challenge: string;
   /** On the clock of leases. Counted from when it was asked for: whoever holds up the answer does not stretch the lease. */
@@ -40,6 +47,8 @@ export interface KeyClient {
    * @throws {CfnError} what the KMS says; `CFN_KMS_UNREACHABLE`; `CFN_KMS_MISMATCH` when what answered is not that KMS
    */
   release(kms: Kms, subject: ReleaseSubject): Promise<Released>;
+  /** The same for a function's secrets. @param subject.renew a lease */
+  releaseSecrets(kms: Kms, subject: SecretsSubject): Promise<ReleasedSecrets>;
   /** @returns what is left of the lease, in ms; not proven @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked */
   leaseRemainingMs(kms: Kms, lease: string): Promise<number>;
   /** What the KMS tells of this worker's leases, until the stream ends. Each line is proven. @throws {CfnError} as {@link release} */
@@ -91,24 +100,40 @@ export function keyClient(deps: {
   async function takeChallenge({ url }: Kms): Promise<string> {
     return parse(challengeReplySchema, (await call('POST', `${url}/v1/challenge`)).text).challenge;
   }
+  /** Asks for what an appraisal leads to, of that KMS and no other. `askedAt` is on the clock of leases. */
+  async function askProven(
+    kms: Kms,
+    path: string,
+    challenge: string,
+    nonce: Uint8Array,
+    subject: object,
+  ): Promise<{ readonly askedAt: number; readonly text: string }> {
+    const evidence = await deps.evidence.collect(nonce);
+    const key = randomBytes(ANSWER_KEY_BYTES);
+    const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+    const askedAt = deps.leaseClockMs();
+    const { text, proof } = await call('POST', `${kms.url}${path}`, { ...subject, challenge, evidence, answerKey });
+    if (!isProven(key, text, proof)) throw mismatch(kms);
+    return { askedAt, text };
+  }
 
   return {
     async release(kms, { renew, ...subject }) {
       const challenge = await takeChallenge(kms);
-      const evidence = await deps.evidence.collect(
-        await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest),
-      );
-      const key = randomBytes(ANSWER_KEY_BYTES);
-      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const nonce = await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest);
       const renewal = renew && {
         renew: renew.lease,
         usage: await signStatement('cfn-usage+jwt', { ...renew, worker, challenge }, deps.receiptKey, deps.now()),
       };
-      const askedAt = deps.leaseClockMs();
-      const body = { ...subject, ...renewal, challenge, evidence, answerKey };
-      const { text, proof } = await call('POST', `${kms.url}/v1/release`, body);
-      if (!isProven(key, text, proof)) throw mismatch(kms);
+      const { askedAt, text } = await askProven(kms, '/v1/release', challenge, nonce, { ...subject, ...renewal });
       const { leaseMs, ...released } = parse(releaseReplySchema, text);
+      return { ...released, challenge, endsAt: askedAt + leaseMs };
+    },
+    async releaseSecrets(kms, subject) {
+      const challenge = await takeChallenge(kms);
+      const nonce = await secretsNonce(challenge, subject.wrappingKey, subject.functionManifest);
+      const { askedAt, text } = await askProven(kms, '/v1/secrets', challenge, nonce, subject);
+      const { leaseMs, ...released } = parse(secretsReplySchema, text);
       return { ...released, challenge, endsAt: askedAt + leaseMs };
     },
     async leaseRemainingMs({ url }, lease) {

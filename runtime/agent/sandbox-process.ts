@@ -9,6 +9,7 @@ import {
   utf8,
   type ErrorCode,
   type FunctionManifest,
+  type Sealed,
 } from '../../proto/index.ts';
 import type { AgentToSandbox, SandboxToAgent, Usage } from '../ipc/messages.ts';
 import { crediting, openWindow, type Window } from '../ipc/flow.ts';
@@ -34,6 +35,8 @@ export interface PreparedSandbox {
   readonly pid: number;
   readonly ended: Promise<void>;
   readonly kill: () => void;
+  /** Has it make the key that its secrets are to be wrapped to. @throws {CfnError} `CFN_SANDBOX_LOST` */
+  wrappingKey(): Promise<string>;
   /**
    * Hands it its function; once.
    *
@@ -71,6 +74,8 @@ export interface SandboxProcess {
   invoke(id: string, request: InvocationRequest, onResponse: OnResponse): Promise<InvocationEnd>;
   /** Ends an invocation; the code is what it comes to. */
   abort(id: string, code: ErrorCode): void;
+  /** Ends it after the last of its invocations, at once where there is none. */
+  retire(): void;
   kill(): void;
 }
 
@@ -78,6 +83,8 @@ export interface SandboxStart {
   readonly limits: FunctionManifest['limits'];
   readonly vars: Readonly<Record<string, string>>;
   readonly models: readonly ({ readonly binding: string; readonly socketPath: string } & ModelShapes)[];
+  /** Wrapped to its {@link PreparedSandbox.wrappingKey}. */
+  readonly secrets?: { readonly wrapped: Sealed; readonly version: string; readonly challenge: string } | undefined;
   readonly poolSize: number;
   readonly bundle: Uint8Array;
 }
@@ -117,10 +124,13 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
   const running = new Map<string, Running>();
   const ready = Promise.withResolvers<void>();
   const retired = Promise.withResolvers<void>();
+  const wrappingKey = Promise.withResolvers<string>();
   let isRetired = false;
   const child = startChild('sandbox', { ...options, program }, ({ header, payload }) => {
     const message = header as unknown as SandboxToAgent;
     switch (message.op) {
+      case 'secrets-key':
+        return wrappingKey.resolve(String(message.wrappingKey));
       case 'ready':
         return ready.resolve();
       case 'start-failed':
@@ -150,10 +160,13 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
           isRetired = true;
           retired.resolve();
         }
-        if (isRetired && running.size === 0) child.kill();
+        endIfDone();
       }
     }
   });
+  function endIfDone(): void {
+    if (isRetired && running.size === 0) child.kill();
+  }
   function respond(call: Running | undefined, piece: Uint8Array, status: number | undefined): void {
     if (call === undefined) return void piece.fill(0);
     const bytes = piece.length;
@@ -181,7 +194,9 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
     }
   }
   void child.ended.then(() => {
-    ready.reject(new CfnError('CFN_SANDBOX_LOST', 'the sandbox process ended'));
+    const gone = new CfnError('CFN_SANDBOX_LOST', 'the sandbox process ended');
+    ready.reject(gone);
+    wrappingKey.reject(gone);
     const lost = [...running.values()];
     running.clear();
     for (const { end, window } of lost) {
@@ -192,7 +207,7 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
   const send = (message: AgentToSandbox, ...payloads: readonly Uint8Array[]): Promise<void> =>
     child.channel.send({ ...message }, ...payloads);
 
-  ready.promise.catch(() => undefined); // a spare may end before anybody waits for it
+  for (const { promise } of [ready, wrappingKey]) promise.catch(() => undefined); // a spare may end before anybody waits for it
   send({ op: 'platform' }, utf8(platform)).catch(() => child.kill());
   const { pid, ended, kill } = child;
   /** A second name of the engine's socket, in the folder that this sandbox sees; it sees no other's. */
@@ -210,6 +225,10 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
     ended,
     retired: retired.promise,
     kill,
+    retire() {
+      isRetired = true;
+      endIfDone();
+    },
     abort: (id, code) => void send({ op: 'abort', id, code }).catch(() => undefined),
     async invoke(id, { message, rest, wallMs, egress }, onResponse) {
       const { promise, resolve } = Promise.withResolvers<InvocationEnd>();
@@ -233,7 +252,15 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
     pid,
     ended,
     kill,
-    async start({ limits, vars, models, poolSize, bundle }) {
+    wrappingKey() {
+      send({ op: 'secrets-key' }).catch(kill);
+      return wrappingKey.promise;
+    },
+    async start({ limits, vars, secrets, models, poolSize, bundle }) {
+      if (secrets !== undefined) {
+        const { wrapped, version, challenge } = secrets;
+        send({ op: 'secrets', version, challenge }, utf8(JSON.stringify(wrapped))).catch(kill);
+      }
       send({ op: 'start', limits, vars, models: models.map(within), poolSize }, bundle).catch(kill);
       try {
         await ready.promise;

@@ -21,6 +21,7 @@ import { modelHost } from './model-host.ts';
 import { receiptChain } from './receipts.ts';
 import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
+import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
 
 export interface WorkerOptions {
@@ -75,8 +76,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const evidence = evidenceSource(options.attester, keys.document);
   const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
   const kmsDeps = { ...options, keys: keyChannel };
-  const models = modelHost({ ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps), spares: engines });
-  const functions = functionHost(models, sandboxes);
+  const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
+  const models = modelHost({ ...leaseDeps, spares: engines });
+  const functions = functionHost(models, secretHost(leaseDeps), sandboxes);
   const invocations = invoker({
     keys,
     evidence,

@@ -87,7 +87,11 @@ export type EngineToSandbox =
 export type AgentToSandbox =
   /** Payload: the web platform as a script. The first frame: what takes long begins before the function is known. */
   | { readonly op: 'platform' }
-  /** Payload: the function bundle (ES module). The second frame. */
+  /** Asks for a key to wrap the function's secrets to. */
+  | { readonly op: 'secrets-key' }
+  /** Payload: the secrets, sealed to that key (JSON). Before `start`. */
+  | { readonly op: 'secrets'; readonly version: string; readonly challenge: string }
+  /** Payload: the function bundle (ES module). Once. */
   | {
       readonly op: 'start';
       readonly limits: FunctionManifest['limits'];
@@ -132,6 +136,8 @@ export type FetchReply =
 
 /** sandbox → agent. */
 export type SandboxToAgent =
+  /** Fresh raw X25519 public key, base64url. */
+  | { readonly op: 'secrets-key'; readonly wrappingKey: string }
   | { readonly op: 'ready' }
   /** Start failed: the bundle does not evaluate, or exports no handler. */
   | { readonly op: 'start-failed'; readonly code: string; readonly message: string }

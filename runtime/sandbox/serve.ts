@@ -10,6 +10,7 @@ import { readyIsolate, type IsolateRecipe, type ReadyIsolate } from './isolate.t
 import { pageRelease } from './page-release.ts';
 import type { PartName } from './platform/parts.ts';
 import { makeSnapshot, partsNamedIn, readPlatform, type PlatformSource } from './platform-image.ts';
+import { secretInbox } from './secrets.ts';
 import { stackScrubber } from './stack-scrubber.ts';
 import { fillYoungSpace } from './young-space.ts';
 
@@ -63,6 +64,8 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   let idleResidentBytes = 0;
   const pages = pageRelease(() => void cleanAgain());
   const stacks = stackScrubber(threads);
+  const inbox = secretInbox();
+  let secrets: ReturnType<typeof inbox.open> | undefined;
   let dirtySinceMs: number | undefined;
   let cleaning: NodeJS.Timeout | undefined;
   let renewing: NodeJS.Timeout | undefined;
@@ -83,6 +86,12 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
         if (platform !== undefined) throw new CfnError('CFN_INTERNAL', 'the platform came twice');
         platform = prepare(readPlatform(fromUtf8(payload)), []);
         setImmediate(() => void stacks.prepare().catch(exit));
+        return;
+      case 'secrets-key':
+        return tell({ op: 'secrets-key', wrappingKey: await inbox.publicKey() });
+      case 'secrets':
+        secrets = inbox.open(payload, message.version, message.challenge);
+        secrets.catch(() => undefined); // `start` says it
         return;
       case 'start':
         if (served !== undefined) throw new CfnError('CFN_INTERNAL', 'started twice');
@@ -134,7 +143,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
       ...platformFor(text, platform),
       bundle: text,
       options: {
-        vars,
+        vars: { ...vars, ...(await secrets) },
         models: models.map(({ binding, inputs, outputs }) => ({ binding, inputs, outputs })),
         responseBytesMax,
       },

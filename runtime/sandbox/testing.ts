@@ -55,6 +55,8 @@ export interface TestOptions {
     outputs: readonly TensorShape[];
   }[];
   readonly poolSize?: number;
+  /** Seals secrets to the sandbox's key, as a KMS does; `version` and `challenge` go along. */
+  readonly secrets?: (wrappingKey: string) => Promise<{ sealed: object; version: string; challenge: string }>;
   /** How long it waits for its function, in ms, as a process made ahead does. */
   readonly spareMs?: number;
   readonly flags?: readonly string[];
@@ -72,6 +74,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
     },
   );
   const first = Promise.withResolvers<TestSandbox['first']>();
+  const wrappingKey = Promise.withResolvers<string>();
   const waiting = new Map<
     string,
     {
@@ -86,6 +89,7 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
   function onFrame({ header, payload }: Frame): void {
     const message = header as unknown as SandboxToAgent;
     if (message.op === 'ready' || message.op === 'start-failed') return first.resolve(message);
+    if (message.op === 'secrets-key') return wrappingKey.resolve(message.wrappingKey);
     const call = waiting.get(message.id);
     if (call === undefined) throw new Error(`a frame for unknown ${message.id}`);
     if (message.op === 'response') {
@@ -123,6 +127,11 @@ export async function startTestSandbox(bundle: string, options: TestOptions = {}
   if (options.spareMs !== undefined) {
     await new Promise((resolve) => setTimeout(resolve, options.spareMs));
     began = performance.now();
+  }
+  if (options.secrets !== undefined) {
+    await channel.send({ op: 'secrets-key' });
+    const { sealed, ...rest } = await options.secrets(await wrappingKey.promise);
+    await channel.send({ op: 'secrets', ...rest }, utf8(JSON.stringify(sealed)));
   }
   await channel.send({ ...start }, utf8(bundle));
   const message = await first.promise;

@@ -21,6 +21,7 @@ test('fills defaults in that keep the function closed', () => {
     compatibilityDate: '2026-11-01',
     models: [],
     vars: {},
+    secrets: { required: [] },
     limits: { ...DEFAULT_LIMITS },
     egress: { allow: [] },
     caller: { plaintext: false, logs: 'none' },

@@ -1,6 +1,14 @@
 import { parse, TomlDate, TomlError } from 'smol-toml';
 import { z } from 'zod';
-import { CfnError, DEFAULT_LIMITS, functionManifestSchema, modelReferenceSchema, nameSchema } from '../proto/index.ts';
+import {
+  CfnError,
+  DEFAULT_LIMITS,
+  functionManifestSchema,
+  modelReferenceSchema,
+  nameSchema,
+  secretNameSchema,
+  SECRETS_MAX,
+} from '../proto/index.ts';
 import { nearest } from './nearest.ts';
 
 /** Name of the file that makes a folder a function project (design §6). */
@@ -15,6 +23,8 @@ export interface FunctionConfig {
   /** `model` is owner/name@version; its digest is resolved at deploy time. */
   readonly models: readonly { readonly binding: string; readonly model: string }[];
   readonly vars: Readonly<Record<string, string>>;
+  /** Names whose values a KMS has; `kms` is its URL, `owner` the namespace there. The command line's settings and the tenant stand in. */
+  readonly secrets: { readonly required: readonly string[]; readonly kms?: string; readonly owner?: string };
   readonly limits: {
     readonly cpuMs: number;
     readonly wallMs: number;
@@ -39,10 +49,12 @@ export function parseFunctionConfig(text: string, file = CONFIG_FILE): FunctionC
     const mistakes = parsed.error.issues.map((issue) => describe(issue, text, file));
     throw new CfnError('CFN_CONFIG_INVALID', mistakes.join('; '));
   }
-  const { compatibility_date: compatibilityDate, limits, ...rest } = parsed.data;
+  const { compatibility_date: compatibilityDate, limits, secrets, ...rest } = parsed.data;
+  const { required, kms, owner } = secrets;
   return {
     ...rest,
     compatibilityDate,
+    secrets: { required, ...(kms !== undefined && { kms }), ...(owner !== undefined && { owner }) },
     limits: {
       cpuMs: limits.cpu_ms,
       wallMs: limits.wall_ms,
@@ -82,6 +94,13 @@ const configSchema = z
     ),
     models: z.array(modelSchema).max(16).default([]),
     vars: bounds.vars.default({}),
+    secrets: z
+      .strictObject({
+        required: z.array(secretNameSchema).max(SECRETS_MAX).default([]),
+        kms: z.url().optional(),
+        owner: nameSchema.optional(),
+      })
+      .prefault({}),
     limits: z
       .strictObject({
         cpu_ms: limits.cpuMs.default(DEFAULT_LIMITS.cpuMs),
@@ -108,10 +127,17 @@ const configSchema = z
     const seen = new Set(Object.keys(config.vars));
     for (const [index, { binding }] of config.models.entries()) {
       if (seen.has(binding)) {
-        const message = `${binding} is bound twice; bindings and vars share env`;
+        const message = `${binding} is bound twice; bindings, vars and secrets share env`;
         context.addIssue({ code: 'custom', path: ['models', index, 'binding'], message });
       }
       seen.add(binding);
+    }
+    for (const [index, name] of config.secrets.required.entries()) {
+      if (seen.has(name)) {
+        const message = `${name} is bound twice; bindings, vars and secrets share env`;
+        context.addIssue({ code: 'custom', path: ['secrets', 'required', index], message });
+      }
+      seen.add(name);
     }
   });
 
@@ -120,6 +146,7 @@ const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   '': Object.keys(configSchema.shape),
   models: Object.keys(modelSchema.shape),
   limits: ['cpu_ms', 'wall_ms', 'memory_mb', 'request_mb', 'response_mb'],
+  secrets: ['required', 'kms', 'owner'],
   egress: ['allow'],
   caller: ['plaintext', 'logs'],
   dev: ['models'],

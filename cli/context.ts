@@ -11,6 +11,8 @@ export interface Context {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
   readonly stdin: AsyncIterable<Uint8Array>;
+  /** Asks on the terminal, where stdin is one; what is typed is not shown. */
+  readonly promptHidden?: ((question: string) => Promise<string>) | undefined;
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly fetch: typeof globalThis.fetch;

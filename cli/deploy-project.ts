@@ -14,6 +14,7 @@ import {
 import { apiClient, type Api } from './api.ts';
 import { openAuthorKey } from './author-key.ts';
 import type { Cli } from './context.ts';
+import { pinSecrets, type SecretSource } from './function-secrets.ts';
 import { need, tenantOf, type Settings } from './settings.ts';
 
 /** What the gateway says of a deployment. `workers` holds one entry for each admitted worker. */
@@ -34,13 +35,16 @@ export type Deployment = z.infer<typeof deploymentSchema>;
 /**
  * Bundles a project, pins its models by digest, signs the manifest with the author's key and deploys both.
  *
+ * @param secretsAt where the function's secrets are; by default where its configuration says
  * @throws {CfnError} of the bundler, the gateway, or `CFN_MANIFEST_ALTERED` when the gateway stored another version
  */
 export async function deployProject(
   projectDir: string,
   settings: Settings,
-  { context, output }: Cli,
+  cli: Cli,
+  secretsAt: (config: FunctionConfig) => SecretSource = ({ secrets }) => secrets,
 ): Promise<Deployment> {
+  const { context, output } = cli;
   const gateway = apiClient({
     service: 'gateway',
     url: need(settings, 'gateway'),
@@ -55,6 +59,7 @@ export async function deployProject(
   bundling.done(`${(bundle.length / 1024).toFixed(0)} KiB`);
 
   const models = await pinModels(gateway, config);
+  const secrets = await pinSecrets(config.secrets.required, secretsAt(config), tenant, settings, cli);
   const author = await openAuthorKey(context);
   if (author.made) output.note(`made your author key: ${author.file}; keep it, grants can name it`);
   const manifest: FunctionManifest = {
@@ -65,6 +70,7 @@ export async function deployProject(
     code,
     models,
     vars: { ...config.vars },
+    ...secrets,
     limits: { ...config.limits },
     egress: { allow: [...config.egress.allow] },
     caller: { ...config.caller },

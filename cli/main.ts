@@ -1,3 +1,4 @@
+import { hiddenPrompt } from './hidden-prompt.ts';
 import { run } from './run.ts';
 
 /** The program `cfn`: the one place here that touches the process. */
@@ -12,6 +13,7 @@ process.exitCode = await run(process.argv.slice(2), {
   env: process.env,
   cwd: process.cwd(),
   stdin: process.stdin,
+  promptHidden: process.stdin.isTTY ? hiddenPrompt(process.stdin, process.stderr) : undefined,
   stdout: process.stdout,
   stderr: process.stderr,
   fetch: globalThis.fetch,

@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   deploy: { summary: 'Bundle, sign and deploy a function project', load: () => import('./commands/deploy.ts') },
   invoke: { summary: 'Call a function, sealed to an attested worker', load: () => import('./commands/invoke.ts') },
   model: { summary: 'Push models encrypted, and grant their use', load: () => import('./commands/model.ts') },
+  secret: { summary: 'Give a function secrets, through a KMS', load: () => import('./commands/secret.ts') },
   keys: { summary: 'List and rotate the keys of a KMS', load: () => import('./commands/keys.ts') },
   verify: { summary: 'Verify the evidence of the workers of a function', load: () => import('./commands/verify.ts') },
   receipt: { summary: 'Verify a receipt: where did my data go?', load: () => import('./commands/receipt.ts') },

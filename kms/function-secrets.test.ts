@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, describe, expect, test } from 'vitest';
 import {
+  decodeSecrets,
   generateSealingKeyPair,
   openSealed,
   sealTo,
@@ -92,8 +93,8 @@ const codeOf = async (answer: Promise<Answer>): Promise<string | undefined> => (
 async function openedBy(asked: SecretsRequest, of = use): Promise<unknown> {
   const { wrapped } = (await kms.send('POST', '/v1/secrets', asked)).body as unknown as SecretsReply;
   if (wrapped === undefined) throw new Error('no secrets in the answer');
-  const json = await openSealed(sandbox.privateKey, wrapped, wrappedSecretsInfo(of.version, asked.challenge));
-  return JSON.parse(Buffer.from(json).toString());
+  const bytes = await openSealed(sandbox.privateKey, wrapped, wrappedSecretsInfo(of.version, asked.challenge));
+  return decodeSecrets(bytes);
 }
 async function expectRefused(answer: Answer | Promise<Answer>, code: string): Promise<void> {
   const { body } = await answer;

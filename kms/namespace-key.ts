@@ -1,5 +1,5 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
-import { CfnError, frame, fromUtf8, utf8 } from '../proto/index.ts';
+import { CfnError, frame, utf8 } from '../proto/index.ts';
 import { unwrapUnder, wrapUnder } from './aead.ts';
 import type { KmsDeps } from './deps.ts';
 import type { RootKey } from './root-key.ts';
@@ -77,20 +77,18 @@ export async function wrapFunctionSecrets(
   return { keyVersion: newest.version, wrapped };
 }
 
-/** @returns the values by name; strings, which cannot be overwritten @throws {CfnError} as {@link unwrapDataKey} */
+/** @returns the values by name, to be overwritten by the caller @throws {CfnError} as {@link unwrapDataKey} */
 export async function unwrapFunctionSecrets(
   owner: string,
   secrets: readonly StoredFunctionSecret[],
   deps: KeyDeps,
-): Promise<Map<string, string>> {
-  const values = new Map<string, string>();
+): Promise<Map<string, Uint8Array>> {
+  const values = new Map<string, Uint8Array>();
   const [first] = secrets;
   if (first === undefined) return values;
   const key = await keyOf(owner, first.keyVersion, deps);
   for (const secret of secrets) {
-    const bytes = unwrapUnder(key, secret.wrapped, secretOf(secret));
-    values.set(secret.name, fromUtf8(bytes));
-    bytes.fill(0);
+    values.set(secret.name, unwrapUnder(key, secret.wrapped, secretOf(secret)));
   }
   return values;
 }

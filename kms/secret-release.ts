@@ -1,11 +1,11 @@
 import {
   CfnError,
+  encodeSecrets,
   fromBase64url,
   sealTo,
   secretsId,
   secretsNonce,
   toCfnError,
-  utf8,
   verifyManifest,
   wrappedSecretsInfo,
   type Sealed,
@@ -129,11 +129,11 @@ async function wrapForSandbox(
   deps: KmsDeps,
 ): Promise<Sealed> {
   const values = await unwrapFunctionSecrets(owner, secrets, deps);
-  const json = utf8(JSON.stringify(Object.fromEntries(values)));
+  const bytes = encodeSecrets(values);
   try {
-    return await sealTo(wrappingKey, json, wrappedSecretsInfo(version, challenge));
+    return await sealTo(wrappingKey, bytes, wrappedSecretsInfo(version, challenge));
   } finally {
-    json.fill(0);
+    for (const value of [bytes, ...values.values()]) value.fill(0);
   }
 }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { utf8 } from './bytes.ts';
+import { ByteReader, fromUtf8, utf8 } from './bytes.ts';
+import { CfnError } from './errors.ts';
 import { evidenceSchema } from './evidence.ts';
 import { frame, sha256, sha256Hex } from './hash.ts';
 import { releaseReplySchema, releaseRequestSchema, sealedSchema } from './kms-api.ts';
@@ -59,8 +60,8 @@ export const secretsRequestSchema = z.strictObject({
 export type SecretsRequest = z.infer<typeof secretsRequestSchema>;
 
 export const secretsReplySchema = releaseReplySchema.omit({ wrappedKey: true }).extend({
-  /** The secrets by name, a JSON object, sealed with info {@link wrappedSecretsInfo}. Absent in a renewal. */
-  wrapped: sealedOf(SECRETS_MAX * (6 * SECRET_BYTES_MAX + 100)).optional(),
+  /** What {@link encodeSecrets} gives, sealed with info {@link wrappedSecretsInfo}. Absent in a renewal. */
+  wrapped: sealedOf(SECRETS_MAX * (SECRET_BYTES_MAX + 100)).optional(),
 });
 export type SecretsReply = z.infer<typeof secretsReplySchema>;
 
@@ -80,3 +81,20 @@ export const secretsNonce = (
   functionManifest: string,
 ): Promise<Uint8Array<ArrayBuffer>> =>
   sha256(frame('cfn/kms-secrets-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(functionManifest)));
+
+const SECRETS_LABEL = 'cfn/secrets/v1';
+
+/** Values by name, as bytes that can be overwritten: strings could not be. To be overwritten by the caller. */
+export function encodeSecrets(values: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuffer> {
+  return frame(SECRETS_LABEL, ...[...values].flatMap(([name, value]) => [utf8(name), value]));
+}
+
+/** @throws {CfnError} `CFN_INPUT_INVALID` */
+export function decodeSecrets(bytes: Uint8Array): Record<string, string> {
+  const reader = new ByteReader(bytes, 'CFN_INPUT_INVALID');
+  const next = (what: string): string => fromUtf8(reader.take(reader.u32be(what), what));
+  if (next('label') !== SECRETS_LABEL) throw new CfnError('CFN_INPUT_INVALID', 'these are no secrets');
+  const secrets: Record<string, string> = {};
+  while (reader.remaining > 0) secrets[next('name')] = next('value');
+  return secrets;
+}

@@ -10,7 +10,7 @@ export function register(program: Command, cli: Cli): void {
     .description('Bundle, sign and deploy a function project')
     .argument('[dir]', 'project folder', '.')
     .action((dir: string, options: Record<string, unknown>) => deploy(dir, options, cli));
-  settingOptions(command, 'gateway', 'token', 'tenant');
+  settingOptions(command, 'gateway', 'token', 'tenant', 'kms');
 }
 
 async function deploy(dir: string, options: Record<string, unknown>, cli: Cli): Promise<void> {

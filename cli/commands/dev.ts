@@ -7,10 +7,13 @@ import { CONFIG_FILE, readFunctionConfig, type FunctionConfig } from '../../arti
 import { startLocal } from '../../deploy/local.ts';
 import { CfnError, KEY_LEASE_MS, toCfnError } from '../../proto/index.ts';
 import type { Cli } from '../context.ts';
+import { kmsApi } from '../api.ts';
 import { deployProject, loadFailure, type Deployment } from '../deploy-project.ts';
+import { putSecrets } from '../function-secrets.ts';
+import { readDevVars } from '../secret-values.ts';
 import { openAuthorKey } from '../author-key.ts';
 import { gatewayApi, grantModel, isListed, packageFiles, pushModel } from '../push-model.ts';
-import type { Settings } from '../settings.ts';
+import { tenantOf, type Settings } from '../settings.ts';
 import { deploymentLines } from './deploy.ts';
 
 /** Editors write a file in several steps; one deployment is enough. */
@@ -56,7 +59,8 @@ async function dev(projectDir: string, { port, state }: DevOptions, cli: Cli): P
   try {
     leave = await offerSettings(projectDir, settings);
     await pushModels(projectDir, project, settings, cli);
-    const deployment = await deployProject(projectDir, settings, cli);
+    await pushSecrets(projectDir, project, settings, cli);
+    const deployment = await deployProject(projectDir, settings, cli, () => ({}));
     const failure = loadFailure(deployment);
     if (failure !== undefined) throw failure;
     announce(deployment, project, settings, cli);
@@ -92,6 +96,25 @@ async function pushModels(
       cli,
     );
   }
+}
+
+/** Puts what `.dev.vars` has of the secrets that the function requires. */
+async function pushSecrets(
+  projectDir: string,
+  { name, secrets }: FunctionConfig,
+  settings: Settings,
+  cli: Cli,
+): Promise<void> {
+  const given = await readDevVars(projectDir);
+  const found = secrets.required.flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]] as const]));
+  const unused = Object.keys(given).filter((name) => !secrets.required.includes(name));
+  if (unused.length > 0)
+    cli.output.note(`.dev.vars: not in [secrets] required, and so not in env: ${unused.join(', ')}`);
+  if (found.length === 0) return;
+  const { thumbprint: author } = await openAuthorKey(cli.context);
+  const tenant = tenantOf(settings);
+  const place = { tenant, name, owner: tenant, kms: kmsApi(settings, cli.context) }; // not the KMS that the project names
+  await putSecrets(place, Object.fromEntries(found), { author });
 }
 
 function announce(
@@ -141,7 +164,8 @@ async function deployOnChange(
     try {
       const project = await readFunctionConfig(projectDir);
       await pushModels(projectDir, project, settings, cli);
-      const deployment = await deployProject(projectDir, settings, cli);
+      await pushSecrets(projectDir, project, settings, cli);
+      const deployment = await deployProject(projectDir, settings, cli, () => ({}));
       for (const line of deploymentLines(deployment)) output.note(line);
     } catch (error) {
       // With --json stdout and stderr hold one document each, said at the start and at the end.
@@ -164,7 +188,8 @@ async function deployOnChange(
       if (!context.ended.aborted) throw error;
     }
   };
-  const top = (name: string): boolean => name === CONFIG_FILE || (sources.length === 0 && name === relative('.', main));
+  const top = (name: string): boolean =>
+    name === CONFIG_FILE || name === '.dev.vars' || (sources.length === 0 && name === relative('.', main));
   await Promise.all([follow(here, top), ...sources.map((events) => follow(events, () => true))]);
   clearTimeout(due);
   await running;

@@ -10,7 +10,7 @@ const FUNCTIONS = new URL('../../functions/', import.meta.url);
 /** How a template imports the SDK's types here, and how the project does: the types are copied into it. */
 const SDK_IMPORT = { template: '../../../sdk/index.ts', project: './cfn.ts' } as const;
 
-const GITIGNORE = 'node_modules/\n.cfn/\n';
+const GITIGNORE = 'node_modules/\n.cfn/\n.dev.vars\n';
 const TSCONFIG = {
   compilerOptions: {
     target: 'ES2022',

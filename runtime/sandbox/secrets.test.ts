@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { generateSealingKeyPair, sealTo, utf8, wrappedSecretsInfo } from '../../proto/index.ts';
+import { encodeSecrets, frame, generateSealingKeyPair, sealTo, utf8, wrappedSecretsInfo } from '../../proto/index.ts';
 import { startTestSandbox, type TestOptions, type TestSandbox } from './testing.ts';
 
 const VERSION = 'a'.repeat(64);
@@ -10,11 +10,17 @@ let sandbox: TestSandbox | undefined;
 afterEach(() => sandbox?.close());
 
 const sealedTo =
-  (change: { key?: string; info?: Uint8Array; value?: unknown } = {}): NonNullable<TestOptions['secrets']> =>
+  (change: { key?: string; info?: Uint8Array; value?: Uint8Array } = {}): NonNullable<TestOptions['secrets']> =>
   async (wrappingKey) => ({
     sealed: await sealTo(
       change.key ?? wrappingKey,
-      utf8(JSON.stringify(change.value ?? { API_KEY: 'from the KMS', NAME: 'secret' })),
+      change.value ??
+        encodeSecrets(
+          new Map([
+            ['API_KEY', utf8('from the KMS')],
+            ['NAME', utf8('secret')],
+          ]),
+        ),
       change.info ?? wrappedSecretsInfo(VERSION, CHALLENGE),
     ),
     version: VERSION,
@@ -41,8 +47,11 @@ describe('secrets in a sandbox', () => {
     expect(sandbox.first).toMatchObject({ op: 'start-failed', code: 'CFN_CHALLENGE_INVALID' });
   });
 
-  test('that are no strings keep it from starting, and the reason names no value', async () => {
-    sandbox = await startTestSandbox(SOURCE, { secrets: sealedTo({ value: { API_KEY: { nested: 'marker-7c1' } } }) });
+  test.each([
+    ['cut', encodeSecrets(new Map([['API_KEY', utf8('marker-7c1')]])).subarray(0, -1)],
+    ['of another kind', frame('cfn/other', utf8('API_KEY'), utf8('marker-7c1'))],
+  ])('that are %s keep it from starting, and the reason names no value', async (_name, value) => {
+    sandbox = await startTestSandbox(SOURCE, { secrets: sealedTo({ value }) });
     expect(sandbox.first.op).toBe('start-failed');
     expect(JSON.stringify(sandbox.first)).not.toContain('marker-7c1');
   });

@@ -1,5 +1,6 @@
 import {
   CfnError,
+  decodeSecrets,
   fromUtf8,
   generateSealingKeyPair,
   openSealed,
@@ -30,21 +31,13 @@ export function secretInbox(): SecretInbox {
       if (pair === undefined) throw new CfnError('CFN_INTERNAL', 'secrets came before their key was made');
       const sealed = JSON.parse(fromUtf8(wrapped)) as Sealed;
       const info = wrappedSecretsInfo(version, challenge);
-      const json = await openSealed(pair.privateKey, sealed, info, 'CFN_CHALLENGE_INVALID');
+      const bytes = await openSealed(pair.privateKey, sealed, info, 'CFN_CHALLENGE_INVALID');
       pair = undefined;
       try {
-        return textsOf(JSON.parse(fromUtf8(json)));
+        return decodeSecrets(bytes);
       } finally {
-        json.fill(0);
+        bytes.fill(0);
       }
     },
   };
-}
-
-/** By hand: zod would make the program that every sandbox starts with several times as long. */
-function textsOf(value: unknown): Readonly<Record<string, string>> {
-  const texts = value as Readonly<Record<string, string>> | null;
-  if (typeof texts === 'object' && texts !== null && Object.values(texts).every((text) => typeof text === 'string'))
-    return texts;
-  throw new CfnError('CFN_CHALLENGE_INVALID', 'what was wrapped is no set of secrets');
 }

@@ -106,6 +106,11 @@ describe('refuses', () => {
       `${MINIMAL}[[models]]\nbinding = "A"\nmodel = "a/b@1"\n[vars]\nA = "x"\n`,
       /:5: models\.0\.binding: A is bound twice/,
     ],
+    [
+      'a secret with the name of a var',
+      `${MINIMAL}[secrets]\nrequired = ["A"]\n[vars]\nA = "x"\n`,
+      /:5: secrets\.required\.0: A is bound twice/,
+    ],
     ['a limit over the bound', `${MINIMAL}[limits]\nmemory_mb = 1000000\n`, /:5: limits\.memory_mb: /],
     ['a variable that is no string', `${MINIMAL}[vars]\nA = 1\n`, /:5: vars\.A: /],
     [

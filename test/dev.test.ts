@@ -44,9 +44,21 @@ test('cfn dev: deployed and found from the project’s folder, deployed again on
   await writeFile(source, (await readFile(source, 'utf8')).replace('!', '?'));
   await expect.poll(call, { timeout: 20_000, interval: 500 }).toBe('Hello, world?\n');
 
+  // A secret for development; never in the manifest, nor in the project's sources.
+  await writeFile(join(project, '.dev.vars'), 'PASSWORD=Moin\n');
+  await writeFile(
+    source,
+    'export default { fetch: (_: Request, env: { PASSWORD?: string }) => new Response(env.PASSWORD ?? "none") };',
+  );
+  const config = join(project, 'wrangler-style.toml');
+  await writeFile(config, `${await readFile(config, 'utf8')}\n[secrets]\nrequired = ["PASSWORD"]\n`);
+  await expect.poll(call, { timeout: 20_000, interval: 500 }).toBe('Moin');
+  await writeFile(join(project, '.dev.vars'), 'PASSWORD=Servus\n');
+  await expect.poll(call, { timeout: 20_000, interval: 500 }).toBe('Servus');
+
   child.kill('SIGTERM');
   expect(await once(child, 'close')).toEqual([0, null]);
   expect(existsSync(join(project, '.cfn/config.json'))).toBe(false);
   expect(existsSync(ready.policy)).toBe(false);
   await expect(fetch(ready.url)).rejects.toThrow();
-}, 60_000);
+}, 90_000);

@@ -32,7 +32,7 @@ export interface Answer {
   // Tests look into answers of many shapes; a missing member shows as undefined there.
   readonly body: Record<string, unknown> & { readonly code?: string };
 }
-type Send = (method: string, path: string, body?: unknown, token?: string) => Promise<Answer>;
+export type Send = (method: string, path: string, body?: unknown, token?: string) => Promise<Answer>;
 
 const platformFolder = mkdtempSync(join(tmpdir(), 'cfn-kms-platform-'));
 afterAll(() => rmSync(platformFolder, { recursive: true }));
@@ -97,9 +97,14 @@ const sender =
     return { status: response.status, body: (await response.json()) as Answer['body'] };
   };
 
+/** What tests need of a KMS, in this process or another. */
+export interface ReachedKms extends Pick<TestKms, 'admin' | 'send'> {
+  readonly deps: Pick<KmsDeps, 'now'> & { readonly sealingKey: Pick<KmsDeps['sealingKey'], 'publicKey'> };
+}
+
 /** An owner with one model in the KMS; nothing granted yet. */
 export async function addOwner(
-  kms: TestKms,
+  kms: ReachedKms,
   owner = 'acme',
   model = MODEL,
 ): Promise<{ token: string; dataKey: Uint8Array }> {
@@ -111,7 +116,7 @@ export async function addOwner(
   return { token, dataKey };
 }
 
-export const grantOf = (kms: TestKms, change: Partial<proto.Grant> = {}): proto.Grant => ({
+export const grantOf = (kms: Pick<ReachedKms, 'deps'>, change: Partial<proto.Grant> = {}): proto.Grant => ({
   tenant: 'tenant',
   function: 'ocr',
   leaseMs: 60_000,
@@ -160,7 +165,11 @@ export interface TestWorker {
 }
 
 /** A worker with keys of its own. @param mrtd what its image measures to, when not what the policy expects */
-export async function startWorker(kms: TestKms, mrtd: Uint8Array = MRTD, on = platform): Promise<TestWorker> {
+export async function startWorker(
+  kms: Pick<ReachedKms, 'deps'>,
+  mrtd: Uint8Array = MRTD,
+  on = platform,
+): Promise<TestWorker> {
   const receipt = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
   const wrapping = await proto.generateSealingKeyPair();
   const workerKeys = proto.encodeWorkerKeys({
@@ -193,7 +202,7 @@ export async function strangePlatform(): Promise<typeof platform> {
 
 /** A well-formed release request of this worker for this function, with a fresh challenge. */
 export async function releaseRequest(
-  kms: TestKms,
+  kms: Pick<ReachedKms, 'send'>,
   worker: TestWorker,
   use: proto.SignedManifest,
   renew?: string,

@@ -1,3 +1,4 @@
+import { NodeBuffer } from './native.ts';
 import { CfnError, type ErrorCode } from './errors.ts';
 
 /**
@@ -93,6 +94,7 @@ export function fromUtf8(bytes: Uint8Array, code: ErrorCode = 'CFN_INPUT_INVALID
 }
 
 export function toHex(bytes: Uint8Array): string {
+  if (NodeBuffer !== undefined) return bufferOf(bytes, NodeBuffer).toString('hex');
   let out = '';
   for (const byte of bytes) out += byte.toString(16).padStart(2, '0');
   return out;
@@ -108,6 +110,7 @@ export function fromHex(text: string, code: ErrorCode = 'CFN_INPUT_INVALID'): Ui
 
 /** base64url without padding (RFC 4648 §5). */
 export function toBase64url(bytes: Uint8Array): string {
+  if (NodeBuffer !== undefined) return bufferOf(bytes, NodeBuffer).toString('base64url');
   let binary = '';
   for (let i = 0; i < bytes.length; i += 0x8000) binary += String.fromCharCode(...bytes.subarray(i, i + 0x8000));
   return btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
@@ -117,9 +120,18 @@ export function toBase64url(bytes: Uint8Array): string {
 export function fromBase64url(text: string, code: ErrorCode = 'CFN_INPUT_INVALID'): Uint8Array<ArrayBuffer> {
   if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1)
     throw new CfnError(code, 'expected base64url without padding');
+  const out = NodeBuffer === undefined ? decodeBase64url(text) : new Uint8Array(Math.floor((text.length * 3) / 4));
+  if (NodeBuffer !== undefined) NodeBuffer.from(out.buffer).write(text, 'base64url'); // not into Node's pool, which nobody overwrites
+  if (toBase64url(out) !== text) throw new CfnError(code, 'base64url is not canonical');
+  return out;
+}
+
+const bufferOf = (bytes: Uint8Array, of: typeof Buffer): Buffer =>
+  of.from(bytes.buffer, bytes.byteOffset, bytes.length);
+
+function decodeBase64url(text: string): Uint8Array<ArrayBuffer> {
   const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
   const out = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) out[i] = binary.charCodeAt(i);
-  if (toBase64url(out) !== text) throw new CfnError(code, 'base64url is not canonical');
   return out;
 }

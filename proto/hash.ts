@@ -1,8 +1,10 @@
 import { toHex, utf8 } from './bytes.ts';
+import { nodeCrypto } from './native.ts';
 
 type Bytes = Uint8Array<ArrayBufferLike>;
 
 async function digest(name: string, bytes: Bytes): Promise<Uint8Array<ArrayBuffer>> {
+  if (nodeCrypto !== undefined) return new Uint8Array(nodeCrypto.hash(name.replace('-', ''), bytes, 'buffer'));
   return new Uint8Array(await crypto.subtle.digest(name, bytes as Uint8Array<ArrayBuffer>));
 }
 export const sha256 = (bytes: Bytes): Promise<Uint8Array<ArrayBuffer>> => digest('SHA-256', bytes);

@@ -2,6 +2,7 @@ export * from './endorsements.ts';
 export * from './errors.ts';
 export * from './bytes.ts';
 export * from './hash.ts';
+export { nodeCrypto } from './native.ts';
 export * from './limits.ts';
 export * from './manifest.ts';
 export * from './model-package.ts';

@@ -1,4 +1,4 @@
-import { DatabaseSync, type SQLInputValue, type SQLOutputValue } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { CfnError } from '../proto/index.ts';
 
 /** Wait for another process that holds the file, in ms. */
@@ -86,8 +86,13 @@ export interface Database {
   /** Rows without their NULLs. T is what the SELECT names; STRICT tables hold the column types. */
   readonly all: <T>(sql: string, values: Values) => T[];
   readonly one: <T>(sql: string, values: Values) => T | undefined;
-  /** One transaction; a throw undoes all of it. The calls inside are synchronous, so nothing interleaves. */
+  /**
+   * One transaction; a throw undoes all of it. The calls inside are synchronous, so nothing interleaves. Those that wait at the same
+   * time are committed together, for that is what takes long; each promise resolves after the commit, and never before.
+   */
   readonly transact: <T>(work: () => T) => Promise<T>;
+  /** Once: does this at the end of every commit, inside of it. */
+  readonly beforeCommit: (work: () => void) => void;
   /** Inside of a transaction: does this once it is on the disk, and never where it was undone. */
   readonly afterCommit: (work: () => void) => void;
   readonly read: <T>(work: () => T) => Promise<T>;
@@ -96,42 +101,94 @@ export interface Database {
   close(): void;
 }
 
+/** A transaction that waits for the next commit. */
+interface Waiting {
+  /** Does the work; answers what to do when that is on the disk. */
+  readonly work: () => () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /**
  * @param path the file, or `:memory:`
  * @throws {CfnError} `CFN_STORE_FAILED` when the file cannot be opened or has another schema
  */
 export function openDatabase(path: string): Database {
   const database = guarded(() => open(path));
+  /** By its SQL, which is our own text: there are some dozens. */
+  const prepared = new Map<string, StatementSync>();
+  function statement(sql: string): StatementSync {
+    const known = prepared.get(sql) ?? database.prepare(sql);
+    prepared.set(sql, known);
+    return known;
+  }
+  const run = (sql: string, values: Values): number => Number(statement(sql).run(values).changes);
   const all = <T>(sql: string, values: Values): T[] =>
-    database
-      .prepare(sql)
+    statement(sql)
       .all(values)
       .map((row) => fromRow<T>(row));
 
-  const waiting: (() => void)[] = [];
+  const waiting: Waiting[] = [];
+  const closing: (() => void)[] = [];
+  let following: (() => void)[] = [];
+
+  /** A transaction inside of the one that is committed; its failure leaves the others as they are. */
+  function runOne({ work, reject }: Waiting): (() => void)[] {
+    following = [];
+    run('SAVEPOINT one', {});
+    try {
+      const done = guarded(work);
+      return [...following, done];
+    } catch (error) {
+      if (!database.isTransaction) throw error; // SQLite has undone all of it, as on a full disk
+      run('ROLLBACK TO one', {});
+      reject(error);
+      return [];
+    } finally {
+      if (database.isTransaction) run('RELEASE one', {});
+    }
+  }
+  function commitWaiting(): void {
+    const batch = waiting.splice(0);
+    if (batch.length === 0) return;
+    let done: (() => void)[] = [];
+    try {
+      guarded(() => {
+        run('BEGIN IMMEDIATE', {});
+        done = batch.flatMap(runOne);
+        for (const work of closing) work();
+        run('COMMIT', {});
+      });
+    } catch (error) {
+      if (database.isTransaction) run('ROLLBACK', {});
+      for (const { reject } of batch) reject(error);
+      return;
+    }
+    for (const each of done) each();
+  }
 
   return {
-    run: (sql, values) => Number(database.prepare(sql).run(values).changes),
+    run,
     all,
     one: <T>(sql: string, values: Values) => all<T>(sql, values)[0],
-    transact: async (work) =>
-      guarded(() => {
-        database.exec('BEGIN IMMEDIATE');
-        try {
-          const result = work();
-          database.exec('COMMIT');
-          for (const after of waiting.splice(0)) after();
-          return result;
-        } catch (error) {
-          waiting.length = 0;
-          if (database.isTransaction) database.exec('ROLLBACK');
-          throw error;
-        }
+    transact: <T>(work: () => T) =>
+      new Promise<T>((resolve, reject) => {
+        waiting.push({
+          work: () => {
+            const result = work();
+            return () => resolve(result);
+          },
+          reject,
+        });
+        if (waiting.length === 1) setImmediate(commitWaiting);
       }),
-    afterCommit: (work) => void waiting.push(work),
+    beforeCommit: (work) => void closing.push(work),
+    afterCommit: (work) => void following.push(work),
     read: async (work) => guarded(work),
     copyTo: (to) => guarded(() => void database.prepare('VACUUM INTO ?').run(to)),
-    close: () => database.close(),
+    close: () => {
+      commitWaiting();
+      database.close();
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 import type { appraise } from '../attestation/verifier/index.ts';
 import type { Challenges } from './challenges.ts';
 import type { LeaseFeed } from './lease-feed.ts';
+import type { openManifests } from './known-manifests.ts';
 import type { Policies } from './policies.ts';
 import type { Rates } from './rates.ts';
 import type { Refusals } from './refusals.ts';
@@ -19,6 +20,7 @@ export interface KmsDeps {
   readonly challenges: Challenges;
   readonly appraise: typeof appraise;
   readonly policies: Policies;
+  readonly manifests: ReturnType<typeof openManifests>;
   /** Releases of each namespace. */
   readonly rates: Rates;
   readonly refusals: Refusals;

@@ -14,6 +14,7 @@ import { readCredential } from './credential.ts';
 import { CONNECTIONS_MAX, OWNERS_RATED_MAX, REQUEST_ARRIVES_MS_MAX } from './limits.ts';
 import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
+import { openManifests } from './known-manifests.ts';
 import { openPolicies, parsePolicy } from './policies.ts';
 import { openRates } from './rates.ts';
 import { openRefusals } from './refusals.ts';
@@ -84,6 +85,7 @@ async function start(argv: readonly string[]): Promise<void> {
     auditKey: auditKey.publicKey,
     challenges: openChallenges({ now, randomBytes }),
     appraise,
+    manifests: openManifests(),
     policies: openPolicies(own, store),
     rates: openRates(now, OWNERS_RATED_MAX),
     refusals,

@@ -1,13 +1,6 @@
-import {
-  CfnError,
-  fromBase64url,
-  kmsNonce,
-  sealTo,
-  toCfnError,
-  verifyManifest,
-  wrappedKeyInfo,
-} from '../proto/index.ts';
+import { CfnError, fromBase64url, kmsNonce, toCfnError, wrappedKeyInfo } from '../proto/index.ts';
 import type { AuditEntry, ReleaseReply, ReleaseRequest, Sealed, SignedManifest } from '../proto/index.ts';
+import { sealToInNode } from '../proto/node.ts';
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { findGrant } from './grants.ts';
@@ -69,8 +62,8 @@ export async function release(request: ReleaseRequest, deps: KmsDeps): Promise<R
  * The function that will use the model, from what its author signed, and the model that it means. The manifest names model and owner,
  * so that a record which another owner made for the same digest is never looked at.
  */
-async function readClaim(request: ReleaseRequest, { store, policies }: KmsDeps): Promise<Claim> {
-  const use = await verifyManifest(request.functionManifest);
+async function readClaim(request: ReleaseRequest, { store, policies, manifests }: KmsDeps): Promise<Claim> {
+  const use = await manifests.verify(request.functionManifest);
   const named = use.manifest.models.filter(({ digest }) => digest === request.model);
   for (const { digest, model: reference } of named) {
     const model = await store.model(digest, reference.split('/', 1)[0] ?? '');
@@ -122,7 +115,7 @@ async function demandConsent(
 async function wrapForEngine(model: StoredModel, request: ReleaseRequest, deps: KmsDeps): Promise<Sealed> {
   const dataKey = await unwrapDataKey(model, deps);
   try {
-    return await sealTo(request.wrappingKey, dataKey, wrappedKeyInfo(model.digest, request.challenge));
+    return await sealToInNode(request.wrappingKey, dataKey, wrappedKeyInfo(model.digest, request.challenge));
   } finally {
     dataKey.fill(0);
   }

@@ -2,17 +2,16 @@ import {
   CfnError,
   encodeSecrets,
   fromBase64url,
-  sealTo,
   secretsId,
   secretsNonce,
   toCfnError,
-  verifyManifest,
   wrappedSecretsInfo,
   type Sealed,
   type SecretsReply,
   type SecretsRequest,
   type SignedManifest,
 } from '../proto/index.ts';
+import { sealToInNode } from '../proto/node.ts';
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 import type { KmsDeps } from './deps.ts';
 import { extendLease, openLease, renewableLease, type Terms } from './leases.ts';
@@ -62,8 +61,8 @@ export async function releaseSecrets(request: SecretsRequest, deps: KmsDeps): Pr
   }
 }
 
-async function readClaim(request: SecretsRequest, { store, policies, sealingKey }: KmsDeps): Promise<Claim> {
-  const use = await verifyManifest(request.functionManifest);
+async function readClaim(request: SecretsRequest, { store, policies, manifests, sealingKey }: KmsDeps): Promise<Claim> {
+  const use = await manifests.verify(request.functionManifest);
   const { secrets, tenant, name } = use.manifest;
   // A manifest that names another KMS means other secrets.
   const here = secrets?.kms.publicKey === sealingKey.publicKey;
@@ -131,7 +130,7 @@ async function wrapForSandbox(
   const values = await unwrapFunctionSecrets(owner, secrets, deps);
   const bytes = encodeSecrets(values);
   try {
-    return await sealTo(wrappingKey, bytes, wrappedSecretsInfo(version, challenge));
+    return await sealToInNode(wrappingKey, bytes, wrappedSecretsInfo(version, challenge));
   } finally {
     for (const value of [bytes, ...values.values()]) value.fill(0);
   }

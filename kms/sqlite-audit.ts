@@ -25,6 +25,8 @@ export function sqliteAudit(database: Database, key: AuditKey): AuditStore & Aud
   const newest = (owner: string): { seq: number; statement: string } | undefined =>
     one('SELECT seq, statement FROM checkpoints WHERE owner = :owner ORDER BY seq DESC LIMIT 1', { owner });
 
+  /** Owners whose chains have entries after their checkpoints, until the commit. */
+  const grown = new Set<string>();
   const note: AuditWriter['note'] = (owner, entry) => {
     const before = last(owner);
     const seq = (before?.seq ?? 0) + 1;
@@ -33,12 +35,25 @@ export function sqliteAudit(database: Database, key: AuditKey): AuditStore & Aud
       .update(auditLink(owner, seq, text, before?.hash))
       .digest();
     run('INSERT INTO audit VALUES (:owner, :seq, :text, :hash)', { owner, seq, text, hash });
-    // The newest checkpoint says where the log ends, so that a cut is seen. Of older ones some stay.
-    const statement = key.sign({ namespace: owner, seq, hash: toHex(hash), at: entry.at });
-    run('INSERT INTO checkpoints VALUES (:owner, :seq, :statement)', { owner, seq, statement });
-    if ((seq - 1) % CHECKPOINTS_EVERY !== 0)
-      run('DELETE FROM checkpoints WHERE owner = :owner AND seq = :seq', { owner, seq: seq - 1 });
+    grown.add(owner);
   };
+
+  /** Once a commit: the newest checkpoint says where the log ends, so that a cut is seen. Of older ones some stay. */
+  function checkpoint(owner: string): void {
+    const [end, before] = [last(owner), newest(owner)];
+    if (end === undefined || end.seq === before?.seq) return; // what was noted is undone
+    const { seq, hash, entry } = end;
+    const { at } = JSON.parse(entry) as AuditEntry;
+    const statement = key.sign({ namespace: owner, seq, hash: toHex(hash), at });
+    run('INSERT INTO checkpoints VALUES (:owner, :seq, :statement)', { owner, seq, statement });
+    const span = (count: number): number => Math.floor((count - 1) / CHECKPOINTS_EVERY);
+    if (before !== undefined && span(seq) === span(before.seq))
+      run('DELETE FROM checkpoints WHERE owner = :owner AND seq = :seq', { owner, seq: before.seq });
+  }
+  database.beforeCommit(() => {
+    for (const owner of grown) checkpoint(owner);
+    grown.clear();
+  });
 
   return {
     note,

@@ -13,6 +13,7 @@ import { openChallenges } from './challenges.ts';
 import type { KmsDeps } from './deps.ts';
 import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
+import { openManifests } from './known-manifests.ts';
 import { openPolicies, parsePolicy } from './policies.ts';
 import { openRates } from './rates.ts';
 import { openRefusals } from './refusals.ts';
@@ -58,6 +59,7 @@ export async function startKms(path = ':memory:', change: Partial<KmsDeps> = {})
     auditKey: opened.auditKey.publicKey,
     challenges: openChallenges({ now, randomBytes }),
     appraise,
+    manifests: openManifests(),
     policies: openPolicies(await parsePolicy(policy), store),
     rates: openRates(now, 100),
     refusals: openRefusals(store, now, 100),

@@ -48,7 +48,16 @@ export async function importSealingKey(bytes: Uint8Array): Promise<CryptoKey> {
  *
  * @throws {CfnError} `CFN_INPUT_INVALID` when the key is none
  */
-export async function sealTo(publicKey: string, plaintext: Uint8Array, info: Uint8Array): Promise<Sealed> {
+export const sealTo = (publicKey: string, plaintext: Uint8Array, info: Uint8Array): Promise<Sealed> =>
+  sealWith(suite, publicKey, plaintext, info);
+
+/** {@link sealTo} by this implementation of the suite. */
+export async function sealWith(
+  suite: CipherSuite,
+  publicKey: string,
+  plaintext: Uint8Array,
+  info: Uint8Array,
+): Promise<Sealed> {
   const raw = fromBase64url(publicKey);
   try {
     const { encapsulatedSecret, ciphertext } = await suite.Seal(await suite.DeserializePublicKey(raw), plaintext, {

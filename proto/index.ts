@@ -16,7 +16,14 @@ export * from './withdrawal.ts';
 export * from './bhttp.ts';
 export * from './bhttp-request.ts';
 export * from './bhttp-response.ts';
-export * from './hpke.ts';
+export {
+  exportSealingKey,
+  generateSealingKeyPair,
+  importSealingKey,
+  openSealed,
+  sealTo,
+  type SealingKeyPair,
+} from './hpke.ts';
 export * from './ohttp.ts';
 export { generateOhttpKeys, importOhttpKeys, parseKeyConfig, type KeyConfig, type OhttpKeys } from './ohttp-keys.ts';
 export type { ResponseSealer, ResponseOpenerOptions } from './ohttp-response.ts';

@@ -63,16 +63,19 @@ export function requireValidAt(certificate: Certificate, now: Date, name: string
     refuse('certificate/expired', `${name} has expired on ${iso(certificate.notAfterMs)}`);
 }
 
-/** Largest CA certificate whose outcome is kept, in bytes. */
+/** Largest certificate whose outcome is kept, in bytes. */
 const KEPT_CERTIFICATE_BYTES_MAX = 4096;
 /** Pairs of a CA certificate and an issuer's key that signed it: the upper links come again in every chain of a vendor. */
-const signedPairs = new BoundedMap<string, true>(128);
+const signedCas = new BoundedMap<string, true>(128);
+/** The same for end entities: a machine brings its own again with each of its leases. Apart, for there are many of them. */
+const signedEntities = new BoundedMap<string, true>(1024);
 
 /** Whether the issuer's key made the certificate's signature. Names and roles are another matter. */
 export async function isSignedBy(certificate: Certificate, issuer: Certificate): Promise<boolean> {
   const { der, signatureAlgorithm, signature, tbs, isCa } = certificate;
   const { publicKey } = issuer;
-  const keep = isCa && der.length <= KEPT_CERTIFICATE_BYTES_MAX;
+  const keep = der.length <= KEPT_CERTIFICATE_BYTES_MAX;
+  const signedPairs = isCa ? signedCas : signedEntities;
   const pair = keep ? `${publicKey.spki.length} ${mapKey(publicKey.spki)}${mapKey(der)}` : '';
   if (keep && signedPairs.get(pair) !== undefined) return true;
   const signed = await verifySignature(publicKey, signatureAlgorithm, signature, tbs);

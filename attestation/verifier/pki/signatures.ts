@@ -79,7 +79,26 @@ function verifyInNode(
   const imported = nodeKeys.get(name) ?? importInNode(spki, key.curve);
   if (imported === undefined) return false;
   nodeKeys.set(name, imported);
-  return nodeCrypto?.verify(hash, data, { key: imported, dsaEncoding: 'ieee-p1363' }, signature) === true;
+  // DER, for any other encoding is an option, which Node looks at by way of an exception.
+  return nodeCrypto?.verify(hash, data, imported, ecdsaSignatureToDer(signature)) === true;
+}
+
+/** ECDSA-Sig-Value (RFC 3279 §2.2.3) of r ‖ s. */
+function ecdsaSignatureToDer(raw: Uint8Array): Uint8Array {
+  const half = raw.length / 2;
+  const body = [raw.subarray(0, half), raw.subarray(half)].map((number) => {
+    let from = 0;
+    while (from < half - 1 && number[from] === 0) from++;
+    const sign = (number[from] ?? 0) >= 0x80 ? [0] : [];
+    return Uint8Array.of(0x02, half - from + sign.length, ...sign, ...number.subarray(from));
+  });
+  return concatBytes(
+    Uint8Array.of(
+      0x30,
+      body.reduce((sum, { length }) => sum + length, 0),
+    ),
+    ...body,
+  ); // under 128 bytes
 }
 
 /** `undefined` for bytes that are no such key, a point that is not on the curve among them. */

@@ -3,7 +3,8 @@ import { open, readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { auditPageSchema, CfnError, kmsInfoSchema, verifyAudit } from '../../proto/index.ts';
+import { z } from 'zod';
+import { auditPageSchema, type AuditPage, CfnError, kmsInfoSchema, verifyAudit } from '../../proto/index.ts';
 import { kmsApi, type Api } from '../api.ts';
 import type { Cli } from '../context.ts';
 import { resolveSettings, settingOptions } from '../settings.ts';
@@ -85,13 +86,16 @@ async function verifyAction(file: string | undefined, options: VerifyOptions, cl
   ]);
 }
 
+/** Not zod's copy: its members are in another order than what was hashed. */
+const pageAsSent = z.custom<AuditPage>((value) => auditPageSchema.safeParse(value).success);
+
 /** The log as it is exported. An entry that comes while this runs is left for the next time, or is there with its checkpoint. */
 async function* linesOf(kms: Api): AsyncGenerator<string> {
   let after = 0;
   let head: string | undefined;
   const written = new Set<string>();
   for (;;) {
-    const page = await kms.json('GET', `/v1/audit?after=${after}`, auditPageSchema);
+    const page = await kms.json('GET', `/v1/audit?after=${after}`, pageAsSent);
     for (const line of page.lines) yield JSON.stringify(line);
     for (const checkpoint of page.checkpoints) {
       written.add(checkpoint);

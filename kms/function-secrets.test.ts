@@ -105,7 +105,7 @@ async function expectRefused(answer: Answer | Promise<Answer>, code: string): Pr
   expect(entries).toContainEqual(expect.objectContaining({ decision: 'refused', code }));
 }
 
-describe('INV-26 secrets of a function', () => {
+describe('INV-27 secrets of a function', () => {
   test('go to an attested worker that runs it, sealed to its sandbox, under a lease', async () => {
     await put();
     const asked = await request();

@@ -60,8 +60,8 @@ const codeOf = async (name: string): Promise<string> => {
 
 /** Which processes of the system hold a text in their memory, in either of V8's forms. */
 function holdersOf(value: string): Set<string> {
-  const { worker, gateway, kms } = system.local;
-  const pids = [worker(), gateway, kms].flatMap(({ pid }) => processTree(pid));
+  const { local } = system;
+  const pids = [local.worker(), local.gateway, local.kms].flatMap(({ pid }) => processTree(pid));
   const patterns = { utf8: Buffer.from(value), utf16: Buffer.from(value, 'utf16le') };
   return new Set(searchMemory(pids, patterns).hits.map(({ pid }) => kindOf(pid)));
 }
@@ -81,7 +81,7 @@ function isWrittenDown(value: string): boolean {
   );
 }
 
-describe('INV-26 a secret put with cfn', () => {
+describe('INV-27 a secret put with cfn', () => {
   const [first, second] = [newValue(), newValue()];
 
   test('is needed before the function that requires it starts', async () => {

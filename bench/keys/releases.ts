@@ -84,7 +84,7 @@ async function start(folder: string) {
     name: 'kms',
     entry: new URL('../../kms/main.ts', import.meta.url),
     args: [`--state=${join(folder, 'state')}`, `--policy=${policy}`],
-    env: process.env["PROF"] ? { NODE_OPTIONS: "--cpu-prof --cpu-prof-dir=/tmp/prof-kms" } : {},
+    env: {},
     onLog: () => undefined,
   });
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
@@ -160,13 +160,13 @@ async function start(folder: string) {
 }
 
 /** One release, the making of the evidence left out. */
-async function oneMs({ challenge, request, release }: Bench): Promise<number> {
+async function oneMs(bench: Bench): Promise<number> {
   const start = performance.now();
-  const given = await challenge();
+  const given = await bench.challenge();
   const challengedMs = performance.now() - start;
-  const asked = await request(given);
+  const asked = await bench.request(given);
   const again = performance.now();
-  await release(asked);
+  await bench.release(asked);
   return challengedMs + performance.now() - again;
 }
 

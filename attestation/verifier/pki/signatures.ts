@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto';
 import { concatBytes, fromHex, nodeCrypto } from '../../../proto/index.ts';
 import { BoundedMap } from '../bounded-map.ts';
 import { mapKey } from './map-key.ts';
@@ -66,6 +65,8 @@ async function verify(
 
 type Bytes = Uint8Array<ArrayBuffer>;
 type KeyAlgorithm = { readonly name: string } & ({ readonly namedCurve: Curve } | { readonly hash: Hash });
+
+type KeyObject = ReturnType<NonNullable<typeof nodeCrypto>['createPublicKey']>;
 
 /** As WebCrypto would, but at once. */
 function verifyInNode(

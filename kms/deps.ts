@@ -1,5 +1,6 @@
-import type { appraise } from '../attestation/verifier/index.ts';
+import type { appraise, appraiseClient, ClientOptions } from '../attestation/verifier/index.ts';
 import type { Challenges } from './challenges.ts';
+import type { Sessions } from './kbs/sessions.ts';
 import type { LeaseFeed } from './lease-feed.ts';
 import type { Policies } from './policies.ts';
 import type { Rates } from './rates.ts';
@@ -18,6 +19,12 @@ export interface KmsDeps {
   readonly sealingKey: SealingKey;
   readonly challenges: Challenges;
   readonly appraise: typeof appraise;
+  /** Clients of the key broker protocol. */
+  readonly kbs: {
+    readonly sessions: Sessions;
+    readonly appraiseClient: typeof appraiseClient;
+    readonly endorse: ClientOptions['endorse'];
+  };
   readonly policies: Policies;
   /** Releases of each namespace. */
   readonly rates: Rates;

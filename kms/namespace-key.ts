@@ -4,7 +4,7 @@ import { unwrapUnder, wrapUnder } from './aead.ts';
 import type { KmsDeps } from './deps.ts';
 import type { RootKey } from './root-key.ts';
 import { secretContext } from './secrets.ts';
-import type { StoredModel, StoredNamespaceKey } from './store.ts';
+import type { ResourceKey, StoredModel, StoredNamespaceKey, StoredResource } from './store.ts';
 
 // Three levels: the root key wraps one key for each namespace, that wraps the owner's data keys, and these encrypt weights. So each
 // owner's data keys are under a key of their own, both upper levels can be replaced without the weights being encrypted anew, and no
@@ -21,6 +21,9 @@ const namespaceContext = (owner: string, version: number): Uint8Array =>
 /** A row moved to another model, owner or reference does not open. */
 const dataKeyContext = ({ digest, owner, model }: ModelId): Uint8Array =>
   frame('cfn/kms-data-key/v2', utf8(digest), utf8(owner), utf8(model));
+
+const resourceContext = ({ owner, type, tag }: ResourceKey): Uint8Array =>
+  frame('cfn/kms-resource/v1', utf8(owner), utf8(type), utf8(tag));
 
 /** A new version of an owner's namespace key, wrapped. */
 export async function makeNamespaceKey(
@@ -43,20 +46,48 @@ export async function wrapDataKey(
   model: ModelId,
   deps: KeyDeps,
 ): Promise<{ readonly wrappedKey: Uint8Array; readonly keyVersion: number }> {
-  const newest = await newestOf(model.owner, deps);
+  const { wrapped, keyVersion } = await wrapFor(model.owner, dataKey, dataKeyContext(model), deps);
+  return { wrappedKey: wrapped, keyVersion };
+}
+
+/** Wraps a resource as {@link wrapDataKey} does a data key. */
+export function wrapResource(
+  content: Uint8Array,
+  resource: ResourceKey,
+  deps: KeyDeps,
+): Promise<Pick<StoredResource, 'wrapped' | 'keyVersion'>> {
+  return wrapFor(resource.owner, content, resourceContext(resource), deps);
+}
+
+async function wrapFor(
+  owner: string,
+  content: Uint8Array,
+  context: Uint8Array,
+  deps: KeyDeps,
+): Promise<Pick<StoredResource, 'wrapped' | 'keyVersion'>> {
+  const newest = await newestOf(owner, deps);
   const key = await openNamespaceKey(newest, deps.rootKey);
-  return {
-    wrappedKey: wrapUnder(key, dataKey, dataKeyContext(model), deps.randomBytes),
-    keyVersion: newest.version,
-  };
+  return { wrapped: wrapUnder(key, content, context, deps.randomBytes), keyVersion: newest.version };
 }
 
 /** @returns the data key, to be overwritten by the caller @throws {CfnError} `CFN_KEYRING_ALTERED`, what the root key throws */
 export async function unwrapDataKey(model: StoredModel, deps: KeyDeps): Promise<Buffer> {
-  const stored = (await deps.store.namespaceKeys(model.owner)).find(({ version }) => version === model.keyVersion);
+  return unwrapUnder(await keyOf(model, deps), model.wrappedKey, dataKeyContext(model));
+}
+
+/** @returns the resource, to be overwritten by the caller @throws {CfnError} as {@link unwrapDataKey} */
+export async function unwrapResource(resource: StoredResource, deps: KeyDeps): Promise<Buffer> {
+  return unwrapUnder(await keyOf(resource, deps), resource.wrapped, resourceContext(resource));
+}
+
+async function keyOf(
+  { owner, keyVersion }: Pick<StoredModel, 'owner' | 'keyVersion'>,
+  deps: KeyDeps,
+): Promise<KeyObject> {
+  const stored = (await deps.store.namespaceKeys(owner)).find(({ version }) => version === keyVersion);
   if (stored === undefined || stored.wrapped.length === 0)
-    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${model.keyVersion} of a namespace key`);
-  return unwrapUnder(await openNamespaceKey(stored, deps.rootKey), model.wrappedKey, dataKeyContext(model));
+    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${keyVersion} of a namespace key`);
+  return openNamespaceKey(stored, deps.rootKey);
 }
 
 /**
@@ -72,15 +103,19 @@ export async function rotateNamespaceKey(
   const before = await newestOf(owner, deps);
   const old = await openNamespaceKey(before, deps.rootKey);
   const { stored, key } = await makeNamespaceKey(owner, before.version + 1, deps);
-  const models = await deps.store.rotateNamespaceKey(stored, (model) => {
-    const context = dataKeyContext(model);
-    const dataKey = unwrapUnder(old, model.wrappedKey, context);
+  const rewrap = (wrapped: Uint8Array, context: Uint8Array): Uint8Array => {
+    const content = unwrapUnder(old, wrapped, context);
     try {
-      return wrapUnder(key, dataKey, context, deps.randomBytes);
+      return wrapUnder(key, content, context, deps.randomBytes);
     } finally {
-      dataKey.fill(0);
+      content.fill(0);
     }
-  });
+  };
+  const models = await deps.store.rotateNamespaceKey(
+    stored,
+    (model) => rewrap(model.wrappedKey, dataKeyContext(model)),
+    (resource) => rewrap(resource.wrapped, resourceContext(resource)),
+  );
   if (models === undefined)
     throw new CfnError('CFN_CONFLICT', 'the namespace key was rotated by another call meanwhile');
   return { version: stored.version, models };

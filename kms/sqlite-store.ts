@@ -3,6 +3,7 @@ import type { Database } from './database.ts';
 import { sqliteAudit } from './sqlite-audit.ts';
 import { sqliteLeases } from './sqlite-leases.ts';
 import { sqliteModels } from './sqlite-models.ts';
+import { sqliteResources } from './sqlite-resources.ts';
 import { sqliteOwners, sqliteSecrets } from './sqlite-owners.ts';
 import type { KeyStore } from './store.ts';
 
@@ -15,6 +16,7 @@ export function sqliteStore(database: Database, auditKey: AuditKey): KeyStore {
     ...leases,
     ...sqliteSecrets(database),
     ...sqliteOwners(database, { note }),
+    ...sqliteResources(database, { note }),
     ...sqliteModels(database, { note }, revokeWhere),
     close: () => database.close(),
   };

@@ -14,11 +14,12 @@ import {
   type ReleaseReply,
   type ReleaseRequest,
 } from '../../proto/index.ts';
+import type { WrappedKey } from '../ipc/messages.ts';
 import { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER } from '../../proto/node.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import { readLeaseEvents } from './read-lease-events.ts';
 
-/** The KMS that a model's owner chose, as the model's manifest names it. */
+/** The KMS or key broker that a model's owner chose, as the model's manifest names it. */
 export type Kms = ModelPackage['kms'];
 
 /** What a release needs, apart from challenge and evidence. */
@@ -27,8 +28,9 @@ export interface ReleaseSubject extends Pick<ReleaseRequest, 'model' | 'function
   readonly renew?: { readonly lease: string; readonly used: number };
 }
 
-export interface Released extends Omit<ReleaseReply, 'leaseMs'> {
+export interface Released extends Omit<ReleaseReply, 'leaseMs' | 'wrappedKey'> {
   readonly challenge: string;
+  readonly wrappedKey?: WrappedKey | undefined;
   /** On the clock of leases. Counted from when it was asked for: whoever holds up the answer does not stretch the lease. */
   readonly endsAt: number;
 }
@@ -99,7 +101,7 @@ export function keyClient(deps: {
         await kmsNonce(challenge, subject.wrappingKey, subject.model, subject.functionManifest),
       );
       const key = randomBytes(ANSWER_KEY_BYTES);
-      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const answerKey = await sealTo(publicKeyOf(kms), key, answerKeyInfo(challenge));
       const renewal = renew && {
         renew: renew.lease,
         usage: await signStatement('cfn-usage+jwt', { ...renew, worker, challenge }, deps.receiptKey, deps.now()),
@@ -118,7 +120,7 @@ export function keyClient(deps: {
     async *leaseEvents(kms, signal) {
       const challenge = await takeChallenge(kms);
       const key = randomBytes(ANSWER_KEY_BYTES);
-      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const answerKey = await sealTo(publicKeyOf(kms), key, answerKeyInfo(challenge));
       const claims = { worker, challenge, answerKey };
       const statement = await signStatement('cfn-lease-events+jwt', claims, deps.receiptKey, deps.now());
       const { body } = await send('POST', `${kms.url}/v1/leases/events`, { statement }, signal);
@@ -132,6 +134,11 @@ export function keyClient(deps: {
   };
 }
 
+/** A key broker has none, and is asked by another client. */
+function publicKeyOf({ publicKey }: Kms): string {
+  if (publicKey === undefined) throw new CfnError('CFN_KMS_MISMATCH', 'the model names a key broker, and no KMS');
+  return publicKey;
+}
 const unreachable = (url: string, cause: unknown): CfnError =>
   new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
 const mismatch = ({ url }: Kms): CfnError =>

@@ -13,6 +13,7 @@ import { evidenceSource } from './evidence-source.ts';
 import { functionHost } from './function-host.ts';
 import { serveWorker } from './grpc-server.ts';
 import { invoker } from './invoke.ts';
+import { byService, kbsClient } from './kbs-client.ts';
 import { keyClient } from './key-client.ts';
 import { makeWorkerKeys } from './keys.ts';
 import { dropReports } from './drop-reports.ts';
@@ -73,7 +74,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());
   const evidence = evidenceSource(options.attester, keys.document);
-  const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
+  const keyChannel = byService(
+    keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt }),
+    kbsClient({ ...options, evidence }),
+  );
   const kmsDeps = { ...options, keys: keyChannel };
   const models = modelHost({ ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps), spares: engines });
   const functions = functionHost(models, sandboxes);

@@ -13,7 +13,8 @@ const MAY_IMPORT = {
   artifacts: ['proto'],
   functions: ['proto'],
   gateway: ['proto', 'attestation/verifier', 'client'],
-  kms: ['proto', 'attestation/verifier'],
+  // Clients of the key broker protocol bring no endorsements: the KMS fetches them.
+  kms: ['proto', 'attestation/verifier', 'attestation/collateral'],
   // A worker fetches endorsements of its own evidence.
   runtime: ['proto', 'attestation/attester', 'attestation/collateral', 'artifacts'],
   client: ['proto', 'attestation/verifier'],

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { httpBlobStore, MODEL_ENTRY, sealModel } from '../artifacts/index.ts';
 import {
@@ -9,6 +10,7 @@ import {
   parseModelPackage,
   sealTo,
   type Grant,
+  type ModelPackage,
 } from '../proto/index.ts';
 import { apiClient, kmsApi, type Api } from './api.ts';
 import type { Cli } from './context.ts';
@@ -35,7 +37,12 @@ export async function pushModel(
   {
     model,
     files,
-  }: { readonly model: string; readonly files: readonly { readonly path: string; readonly source: string }[] },
+    keeper,
+  }: {
+    readonly model: string;
+    readonly files: readonly { readonly path: string; readonly source: string }[];
+    readonly keeper?: KeyKeeper | undefined;
+  },
   settings: Settings,
   cli: Cli,
 ): Promise<PushedModel> {
@@ -45,13 +52,11 @@ export async function pushModel(
   if (owner !== undefined && !model.startsWith(`${owner}/`))
     throw new CfnError('CFN_TOKEN_SCOPE', `the token is of tenant ${owner}, the model is ${model}`);
   const gateway = gatewayApi(settings, cli);
-  const kmsUrl = need(settings, 'kms');
-  const kms = kmsApi(settings, context);
   if (await isListed(gateway, model)) {
     // Each push has a fresh key, so the same file pushed again would be another package.
     throw new CfnError('CFN_CONFLICT', `${model} is in the catalogue already`);
   }
-  const { publicKey } = await kms.json('GET', '/v1/info', kmsInfoSchema);
+  const kept = keeper === undefined ? await atKms(settings, cli) : inFile(keeper);
 
   const store = httpBlobStore({
     url: `${need(settings, 'gateway').replace(/\/+$/, '')}/v1/blobs`,
@@ -62,23 +67,60 @@ export async function pushModel(
   const { manifestBytes, digest, dataKey } = await sealModel({
     model,
     files,
-    kms: { url: kmsUrl, publicKey },
+    kms: kept.kms,
     store,
     onProgress: ({ path, step, bytesDone, bytesTotal }) =>
       sealing.update(`${path}, ${step} ${percent(bytesDone, bytesTotal)}`),
   });
   sealing.done();
   try {
-    const giving = output.step('giving the data key to the KMS, sealed to it');
-    const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest));
-    await kms.json('PUT', `/v1/models/${digest}`, z.object({ digest: z.literal(digest) }), { model, sealedKey });
+    const giving = output.step(kept.step);
+    await kept.give(dataKey, digest, model);
     giving.done();
   } finally {
     dataKey.fill(0);
   }
   await gateway.json('POST', '/v1/models', z.object({ digest: z.literal(digest) }), manifestBytes);
   const { files: sealed } = await parseModelPackage(manifestBytes);
-  return { model, digest, bytes: sealed.reduce((sum, { bytes }) => sum + bytes, 0), kms: kmsUrl };
+  return { model, digest, bytes: sealed.reduce((sum, { bytes }) => sum + bytes, 0), kms: kept.kms.url };
+}
+
+/** A key broker of others, who is given the key by hand. */
+export interface KeyKeeper {
+  /** See `parseKbsUrl`. */
+  readonly url: string;
+  readonly keyFile: string;
+}
+
+/** Where a data key goes. */
+interface Kept {
+  readonly kms: ModelPackage['kms'];
+  readonly step: string;
+  readonly give: (dataKey: Uint8Array, digest: string, model: string) => Promise<void>;
+}
+
+async function atKms(settings: Settings, { context }: Cli): Promise<Kept> {
+  const kms = kmsApi(settings, context);
+  const { publicKey } = await kms.json('GET', '/v1/info', kmsInfoSchema);
+  return {
+    kms: { url: need(settings, 'kms'), publicKey },
+    step: 'giving the data key to the KMS, sealed to it',
+    async give(dataKey, digest, model) {
+      const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest));
+      await kms.json('PUT', `/v1/models/${digest}`, z.object({ digest: z.literal(digest) }), { model, sealedKey });
+    },
+  };
+}
+
+function inFile({ url, keyFile }: KeyKeeper): Kept {
+  return {
+    kms: { url },
+    step: 'writing the data key to its file',
+    give: (dataKey) =>
+      writeFile(keyFile, dataKey, { mode: 0o600, flag: 'wx' }).catch((cause: unknown) => {
+        throw new CfnError('CFN_USAGE', `--key-out: cannot make ${keyFile}`, { cause });
+      }),
+  };
 }
 
 /** Lets a function use a model: the KMS then releases its key to attested workers that run it. */

@@ -1,4 +1,4 @@
-import { Hono } from 'hono';
+import { Hono, type Context } from 'hono';
 import { routePath } from 'hono/route';
 import { z } from 'zod';
 import {
@@ -11,8 +11,10 @@ import {
   newTokenSchema,
   openSealed,
   putKeySchema,
+  putResourceSchema,
   quotasSchema,
   releaseRequestSchema,
+  resourcePartSchema,
   toCfnError,
   withdrawalRequestSchema,
   type ErrorCode,
@@ -28,18 +30,21 @@ import {
   LEASES_LISTED_MAX,
   POLICY_BYTES_MAX,
   RELEASE_BODY_BYTES_MAX,
+  RESOURCE_BODY_BYTES_MAX,
   RELEASES_INFLIGHT_MAX,
   SMALL_BODY_BYTES_MAX,
   WITHDRAWAL_BYTES_MAX,
 } from './limits.ts';
 import { rotateNamespaceKey, rotateRootKey } from './namespace-key.ts';
+import { kbsRoutes } from './kbs/routes.ts';
+import { putResource } from './kbs/put-resource.ts';
 import { listKeys } from './key-list.ts';
 import { putModel } from './models.ts';
 import { addOwner, addToken } from './owners.ts';
 import { parsePolicy } from './policies.ts';
 import { release } from './release.ts';
 import { secretRoutes, type Appraised } from './secret-routes.ts';
-import { isLive, type StoredGrant, type StoredLease } from './store.ts';
+import { isLive, type ResourceKey, type StoredGrant, type StoredLease } from './store.ts';
 import { demandAdmin, demandOwner, identify, namespaceOf, readerOf } from './tokens.ts';
 import { withdrawFunction, withdrawModel } from './withdrawals.ts';
 
@@ -130,6 +135,11 @@ export function createKms(
     reader: async (authorization) => namespaceOf(await callerOf(authorization)),
     appraised,
   });
+
+  // Workers of others, by the protocol of key brokers.
+  const kbs = kbsRoutes(deps);
+  app.route('/kbs/v0', kbs);
+  app.route('/owners/:owner/kbs/v0', kbs);
 
   // Authors.
   app.post('/v1/withdrawals', async (c) => {
@@ -246,6 +256,34 @@ export function createKms(
     if (revoked === undefined) throw new CfnError('CFN_NOT_FOUND', 'there is no such grant');
     return c.json({ leasesRevoked: revoked });
   });
+  const resourceKey = async (c: Context): Promise<ResourceKey> => ({
+    owner: await ownerOf(c.req.header('authorization')),
+    type: parseInput(resourcePartSchema, c.req.param('type'), 'type'),
+    tag: parseInput(resourcePartSchema, c.req.param('tag'), 'tag'),
+  });
+  app.put('/v1/resources/:type/:tag', async (c) => {
+    const key = await resourceKey(c);
+    await putResource(key, await readJson(c, putResourceSchema, RESOURCE_BODY_BYTES_MAX), deps);
+    return c.json({ resource: nameOf(key) });
+  });
+  app.get('/v1/resources', async (c) => {
+    const owner = readerOf(await callerOf(c.req.header('authorization')));
+    if (owner === undefined) throw new CfnError('CFN_TOKEN_SCOPE', "expected a model owner's token");
+    const resources = await store.resources(owner);
+    return c.json({
+      resources: resources.map(({ bytes, terms, storedAt, ...key }) => ({
+        resource: nameOf(key),
+        bytes,
+        storedAt: iso(storedAt),
+        terms,
+      })),
+    });
+  });
+  app.delete('/v1/resources/:type/:tag', async (c) => {
+    if (!(await store.removeResource(await resourceKey(c), now().getTime())))
+      throw new CfnError('CFN_NOT_FOUND', 'there is no such resource');
+    return c.json({});
+  });
   app.get('/v1/leases', async (c) => {
     const leases = await store.leases(readerOf(await callerOf(c.req.header('authorization'))), LEASES_LISTED_MAX);
     return c.json({ leases: leases.map((lease) => leaseView(lease, now().getTime())) });
@@ -258,6 +296,7 @@ export function createKms(
   return app;
 }
 
+const nameOf = ({ owner, type, tag }: ResourceKey): string => `${owner}/${type}/${tag}`;
 const iso = (at: number): string => new Date(at).toISOString();
 const grantView = ({ id, grant, grantedAt }: StoredGrant): object => ({ id, ...grant, grantedAt: iso(grantedAt) });
 

@@ -49,6 +49,11 @@ const STEPS: readonly string[] = [
    ALTER TABLE leases ADD COLUMN usage TEXT;
    CREATE INDEX leases_of_worker ON leases (worker);
    CREATE TABLE grant_counts ("grant" TEXT PRIMARY KEY, since INTEGER NOT NULL, used INTEGER NOT NULL, taken INTEGER NOT NULL) STRICT;`,
+  // What owners keep for clients of the key broker protocol.
+  `CREATE TABLE resources (
+     owner TEXT NOT NULL REFERENCES owners (name), type TEXT NOT NULL, tag TEXT NOT NULL, wrapped BLOB NOT NULL, bytes INTEGER NOT NULL,
+     keyVersion INTEGER NOT NULL, terms TEXT NOT NULL, storedAt INTEGER NOT NULL, PRIMARY KEY (owner, type, tag)
+   ) STRICT;`,
   // Secrets of functions. Leases are on them, too, so that "digest" names no model for certain; the index of live ones is what quotas count.
   `CREATE TABLE leases_of_both (
      id TEXT PRIMARY KEY, digest TEXT NOT NULL, owner TEXT NOT NULL, tenant TEXT NOT NULL, function TEXT NOT NULL, version TEXT NOT NULL,

@@ -1,11 +1,26 @@
 import type { Grant, Reference } from '../proto/index.ts';
 import type { AttestationResult } from '../attestation/verifier/index.ts';
 
+/** What of an appraisal decides. */
+interface Shown {
+  readonly tee: AttestationResult['tee'];
+  readonly claims: {
+    readonly tdx: Pick<TdxClaims, 'mrtd' | 'rtmrs'> | undefined;
+    readonly snp: Pick<SnpClaims, 'measurement'> | undefined;
+    readonly gpus: readonly { readonly family: string }[];
+  };
+}
+type TdxClaims = NonNullable<AttestationResult['claims']['tdx']>;
+type SnpClaims = NonNullable<AttestationResult['claims']['snp']>;
+
 /**
  * What a grant demands of a worker beyond the appraisal policy, and is not so; in words. All of it is decided on what verified evidence
  * says: a demand of which it says nothing is not met.
  */
-export function unmetDemands({ tee, gpu, reference }: Grant, worker: AttestationResult): string[] {
+export function unmetDemands(
+  { tee, gpu, reference }: Pick<Grant, 'tee' | 'gpu' | 'reference'>,
+  worker: Shown,
+): string[] {
   const { gpus } = worker.claims;
   const unmet: string[] = [];
   if (tee !== undefined && !tee.includes(worker.tee)) unmet.push(`a TEE of kind ${tee.join(' or ')}`);
@@ -15,7 +30,7 @@ export function unmetDemands({ tee, gpu, reference }: Grant, worker: Attestation
   return unmet;
 }
 
-function matches(reference: Reference, { claims: { tdx, snp } }: AttestationResult): boolean {
+function matches(reference: Reference, { claims: { tdx, snp } }: Shown): boolean {
   const [rtmr0, rtmr1, rtmr2, rtmr3] = tdx?.rtmrs ?? [];
   const shown: Readonly<Record<keyof Reference, string | undefined>> = {
     mrtd: tdx?.mrtd,

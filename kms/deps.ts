@@ -1,5 +1,6 @@
-import type { appraise } from '../attestation/verifier/index.ts';
+import type { appraise, appraiseClient, ClientOptions } from '../attestation/verifier/index.ts';
 import type { Challenges } from './challenges.ts';
+import type { Sessions } from './kbs/sessions.ts';
 import type { LeaseFeed } from './lease-feed.ts';
 import type { openManifests } from './known-manifests.ts';
 import type { Policies } from './policies.ts';
@@ -19,6 +20,12 @@ export interface KmsDeps {
   readonly sealingKey: SealingKey;
   readonly challenges: Challenges;
   readonly appraise: typeof appraise;
+  /** Clients of the key broker protocol. */
+  readonly kbs: {
+    readonly sessions: Sessions;
+    readonly appraiseClient: typeof appraiseClient;
+    readonly endorse: ClientOptions['endorse'];
+  };
   readonly policies: Policies;
   readonly manifests: ReturnType<typeof openManifests>;
   /** Releases of each namespace. */

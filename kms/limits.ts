@@ -1,4 +1,11 @@
-import { EVIDENCE_BYTES_MAX, MANIFEST_BYTES_MAX, SECRET_BYTES_MAX, SECRETS_MAX, type Quotas } from '../proto/index.ts';
+import {
+  EVIDENCE_BYTES_MAX,
+  MANIFEST_BYTES_MAX,
+  RESOURCE_BYTES_MAX,
+  SECRET_BYTES_MAX,
+  SECRETS_MAX,
+  type Quotas,
+} from '../proto/index.ts';
 
 /** Largest body of a release, in bytes: evidence, manifest, and a little for the rest. */
 export const RELEASE_BODY_BYTES_MAX = EVIDENCE_BYTES_MAX + MANIFEST_BYTES_MAX + 16 * 1024;
@@ -39,6 +46,16 @@ export const AUDIT_PAGE_MAX = 1000;
  */
 export const REFUSALS_AT_ONCE = 1000;
 export const REFUSALS_PER_MINUTE = 10;
+/** Sessions of clients of the key broker protocol: so many before they attested, and so many after; the oldest is dropped. */
+export const KBS_SESSIONS_MAX = 10_000;
+/** Life of such a session before it attested, and again after it, in ms: what brokers do. */
+export const KBS_SESSION_MS = 5 * 60_000;
+/** Largest evidence of such a client with what is around it, in bytes: as brokers take it. */
+export const KBS_BODY_BYTES_MAX = 2 * 1024 * 1024;
+/** Largest body of a resource, sealed, with its terms, in bytes. */
+export const RESOURCE_BODY_BYTES_MAX = 2 * RESOURCE_BYTES_MAX;
+/** Resources of one namespace. */
+export const RESOURCES_MAX = 1000;
 /** Connections at once. */
 export const CONNECTIONS_MAX = 1024;
 /** Time for a whole request to arrive, in ms; a slow sender holds a connection no longer. */

@@ -4,7 +4,8 @@ import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { serve } from '@hono/node-server';
-import { appraise } from '../attestation/verifier/index.ts';
+import { endorseEvidence, vendorServices } from '../attestation/collateral/index.ts';
+import { appraise, appraiseClient } from '../attestation/verifier/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
 import { readPolicyFile } from '../proto/node.ts';
 import { createKms } from './app.ts';
@@ -12,6 +13,7 @@ import { backUp, restore } from './backup.ts';
 import { openChallenges } from './challenges.ts';
 import { readCredential } from './credential.ts';
 import { CONNECTIONS_MAX, OWNERS_RATED_MAX, REQUEST_ARRIVES_MS_MAX } from './limits.ts';
+import { openSessions } from './kbs/sessions.ts';
 import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
 import { openManifests } from './known-manifests.ts';
@@ -20,12 +22,23 @@ import { openRates } from './rates.ts';
 import { openRefusals } from './refusals.ts';
 import { openAdminToken } from './tokens.ts';
 
-// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE --root-key URI --root-key-credential FILE;
+// The key management service: kms/main.ts --state DIR --listen HOST:PORT --policy FILE --root-key URI --root-key-credential FILE
+// --pccs URL --kds URL --rim URL --ocsp URL;
 // and its keyring: kms/main.ts backup --state DIR --to FILE, kms/main.ts restore --state DIR --from FILE --root-key URI
 
 const KEYRING = 'keyring.sqlite';
 /** The root key, and a file with the PIN of its HSM or the token of its transit service. */
 const ROOT_KEY_FLAGS = { 'root-key': { type: 'string' }, 'root-key-credential': { type: 'string' } } as const;
+
+/** Endorsements for clients of the key broker protocol, which bring none. */
+const VENDOR_FLAGS = {
+  pccs: { type: 'string' },
+  kds: { type: 'string' },
+  rim: { type: 'string' },
+  ocsp: { type: 'string' },
+} as const;
+/** Time for one answer of a vendor's service, in ms; clients wait meanwhile. */
+const VENDOR_MS_MAX = 5_000;
 
 const now = (): Date => new Date();
 const log = (entry: object): void =>
@@ -67,10 +80,11 @@ async function runRestore(argv: readonly string[]): Promise<void> {
 }
 
 async function start(argv: readonly string[]): Promise<void> {
-  const { state, listen, policyFile, root } = parseFlags(argv);
+  const { state, listen, policyFile, root, vendorUrls } = parseFlags(argv);
   const own = await parsePolicy(await readPolicyFile(policyFile));
   makeFolder(state);
   const adminTokenDigest = openAdminToken(join(state, 'admin.token'), randomBytes);
+  const vendors = vendorServices({ urls: vendorUrls, fetch, timeoutMs: VENDOR_MS_MAX, now });
   const keyring = await openKeyring(join(state, KEYRING), rootKeyUri(state, root), rootKeyDeps(root));
   const { store, rootKey, sealingKey, auditKey } = keyring;
   const refusals = openRefusals(store, now, OWNERS_RATED_MAX);
@@ -86,6 +100,11 @@ async function start(argv: readonly string[]): Promise<void> {
     challenges: openChallenges({ now, randomBytes }),
     appraise,
     manifests: openManifests(),
+    kbs: {
+      sessions: openSessions({ now, randomBytes }),
+      appraiseClient,
+      endorse: (evidence) => endorseEvidence(evidence, vendors),
+    },
     policies: openPolicies(own, store),
     rates: openRates(now, OWNERS_RATED_MAX),
     refusals,
@@ -133,6 +152,7 @@ interface Flags {
   readonly listen: { readonly host: string; readonly port: number };
   readonly policyFile: string;
   readonly root: RootKeyValues;
+  readonly vendorUrls: VendorUrls;
 }
 
 function parseFlags(argv: readonly string[]): Flags {
@@ -140,11 +160,16 @@ function parseFlags(argv: readonly string[]): Flags {
     state,
     listen = '127.0.0.1:0',
     policy,
+    pccs,
+    kds,
+    rim,
+    ocsp,
     ...root
   } = parseValues(argv, {
     state: { type: 'string' },
     listen: { type: 'string' },
     policy: { type: 'string' },
+    ...VENDOR_FLAGS,
     ...ROOT_KEY_FLAGS,
   });
   if (state === undefined || policy === undefined)
@@ -152,7 +177,13 @@ function parseFlags(argv: readonly string[]): Flags {
   const [, host = '', port = ''] = /^\[?([^\]]+)\]?:(\d{1,5})$/.exec(listen) ?? [];
   if (host === '' || Number(port) > 65_535)
     throw new CfnError('CFN_USAGE', `--listen is ${listen}, expected HOST:PORT`);
-  return { state, listen: { host, port: Number(port) }, policyFile: policy, root };
+  return {
+    state,
+    listen: { host, port: Number(port) },
+    policyFile: policy,
+    root,
+    vendorUrls: { pccs, kds, rim, ocsp },
+  };
 }
 
 function parseValues<Name extends string>(
@@ -166,6 +197,7 @@ function parseValues<Name extends string>(
   }
 }
 
+type VendorUrls = { readonly [K in keyof typeof VENDOR_FLAGS]: string | undefined };
 type RootKeyValues = { readonly [K in keyof typeof ROOT_KEY_FLAGS]?: string };
 
 /** Where no root key is named, it is a file in the state folder. */

@@ -4,7 +4,7 @@ import { unwrapUnder, wrapUnder } from './aead.ts';
 import type { KmsDeps } from './deps.ts';
 import type { RootKey } from './root-key.ts';
 import { secretContext } from './secrets.ts';
-import type { StoredFunctionSecret, StoredModel, StoredNamespaceKey } from './store.ts';
+import type { ResourceKey, StoredFunctionSecret, StoredModel, StoredNamespaceKey, StoredResource } from './store.ts';
 
 // Three levels: the root key wraps one key for each namespace, that wraps the owner's data keys, and these encrypt weights. So each
 // owner's data keys are under a key of their own, both upper levels can be replaced without the weights being encrypted anew, and no
@@ -26,6 +26,8 @@ const dataKeyContext = ({ digest, owner, model }: ModelId): Uint8Array =>
 const secretOf = ({ id, name, author, version }: SecretPlace): Uint8Array =>
   frame('cfn/kms-function-secret/v1', utf8(id), utf8(name), utf8(author), utf8(version ?? ''));
 type SecretPlace = Pick<StoredFunctionSecret, 'id' | 'name' | 'author'> & { readonly version?: string | undefined };
+const resourceContext = ({ owner, type, tag }: ResourceKey): Uint8Array =>
+  frame('cfn/kms-resource/v1', utf8(owner), utf8(type), utf8(tag));
 
 /** A new version of an owner's namespace key, wrapped. */
 export async function makeNamespaceKey(
@@ -48,17 +50,33 @@ export async function wrapDataKey(
   model: ModelId,
   deps: KeyDeps,
 ): Promise<{ readonly wrappedKey: Uint8Array; readonly keyVersion: number }> {
-  const newest = await newestOf(model.owner, deps);
+  const { wrapped, keyVersion } = await wrapFor(model.owner, dataKey, dataKeyContext(model), deps);
+  return { wrappedKey: wrapped, keyVersion };
+}
+
+/** Wraps a resource as {@link wrapDataKey} does a data key. */
+export function wrapResource(
+  content: Uint8Array,
+  resource: ResourceKey,
+  deps: KeyDeps,
+): Promise<Pick<StoredResource, 'wrapped' | 'keyVersion'>> {
+  return wrapFor(resource.owner, content, resourceContext(resource), deps);
+}
+
+async function wrapFor(
+  owner: string,
+  content: Uint8Array,
+  context: Uint8Array,
+  deps: KeyDeps,
+): Promise<Pick<StoredResource, 'wrapped' | 'keyVersion'>> {
+  const newest = await newestOf(owner, deps);
   const key = await openNamespaceKey(newest, deps.rootKey);
-  return {
-    wrappedKey: wrapUnder(key, dataKey, dataKeyContext(model), deps.randomBytes),
-    keyVersion: newest.version,
-  };
+  return { wrapped: wrapUnder(key, content, context, deps.randomBytes), keyVersion: newest.version };
 }
 
 /** @returns the data key, to be overwritten by the caller @throws {CfnError} `CFN_KEYRING_ALTERED`, what the root key throws */
 export async function unwrapDataKey(model: StoredModel, deps: KeyDeps): Promise<Buffer> {
-  return unwrapUnder(await keyOf(model.owner, model.keyVersion, deps), model.wrappedKey, dataKeyContext(model));
+  return unwrapUnder(await keyOf(model, deps), model.wrappedKey, dataKeyContext(model));
 }
 
 /** Wraps values of a function's secrets, by name, under the newest version of their owner's namespace key. */
@@ -86,11 +104,26 @@ export async function unwrapFunctionSecrets(
   const values = new Map<string, Uint8Array>();
   const [first] = secrets;
   if (first === undefined) return values;
-  const key = await keyOf(owner, first.keyVersion, deps);
+  const key = await keyOf({ owner, keyVersion: first.keyVersion }, deps);
   for (const secret of secrets) {
     values.set(secret.name, unwrapUnder(key, secret.wrapped, secretOf(secret)));
   }
   return values;
+}
+
+/** @returns the resource, to be overwritten by the caller @throws {CfnError} as {@link unwrapDataKey} */
+export async function unwrapResource(resource: StoredResource, deps: KeyDeps): Promise<Buffer> {
+  return unwrapUnder(await keyOf(resource, deps), resource.wrapped, resourceContext(resource));
+}
+
+async function keyOf(
+  { owner, keyVersion }: Pick<StoredModel, 'owner' | 'keyVersion'>,
+  deps: KeyDeps,
+): Promise<KeyObject> {
+  const stored = (await deps.store.namespaceKeys(owner)).find(({ version }) => version === keyVersion);
+  if (stored === undefined || stored.wrapped.length === 0)
+    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${keyVersion} of a namespace key`);
+  return openNamespaceKey(stored, deps.rootKey);
 }
 
 /**
@@ -106,16 +139,19 @@ export async function rotateNamespaceKey(
   const before = await newestOf(owner, deps);
   const old = await openNamespaceKey(before, deps.rootKey);
   const { stored, key } = await makeNamespaceKey(owner, before.version + 1, deps);
-  const models = await deps.store.rotateNamespaceKey(stored, (row) => {
-    const [context, wrapped] =
-      'wrappedKey' in row ? [dataKeyContext(row), row.wrappedKey] : [secretOf(row), row.wrapped];
-    const secret = unwrapUnder(old, wrapped, context);
+  const rewrap = (wrapped: Uint8Array, context: Uint8Array): Uint8Array => {
+    const content = unwrapUnder(old, wrapped, context);
     try {
-      return wrapUnder(key, secret, context, deps.randomBytes);
+      return wrapUnder(key, content, context, deps.randomBytes);
     } finally {
-      secret.fill(0);
+      content.fill(0);
     }
-  });
+  };
+  const models = await deps.store.rotateNamespaceKey(
+    stored,
+    (row) => ('wrappedKey' in row ? rewrap(row.wrappedKey, dataKeyContext(row)) : rewrap(row.wrapped, secretOf(row))),
+    (resource) => rewrap(resource.wrapped, resourceContext(resource)),
+  );
   if (models === undefined)
     throw new CfnError('CFN_CONFLICT', 'the namespace key was rotated by another call meanwhile');
   return { version: stored.version, models };
@@ -138,13 +174,6 @@ export async function rotateRootKey(deps: KeyDeps): Promise<{ readonly version: 
   for (const { key, context } of wrapped) changes.push({ key, wrapped: await rootKey.rewrap(key.wrapped, context) });
   await store.rewrapAll(changes, version, now().getTime());
   return { version, keys: changes.length };
-}
-
-async function keyOf(owner: string, version: number, deps: KeyDeps): Promise<KeyObject> {
-  const stored = (await deps.store.namespaceKeys(owner)).find((key) => key.version === version);
-  if (stored === undefined || stored.wrapped.length === 0)
-    throw new CfnError('CFN_KEYRING_ALTERED', `the keyring has no version ${version} of a namespace key`);
-  return openNamespaceKey(stored, deps.rootKey);
 }
 
 async function newestOf(owner: string, { store }: KeyDeps): Promise<StoredNamespaceKey> {

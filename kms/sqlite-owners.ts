@@ -9,6 +9,7 @@ import type {
   StoredModel,
   StoredNamespaceKey,
   StoredOwner,
+  StoredResource,
   StoredSecret,
   StoredToken,
 } from './store.ts';
@@ -82,7 +83,7 @@ export function sqliteOwners({ run, all, one, transact, read }: Database, { note
           ? all<StoredNamespaceKey>('SELECT * FROM namespace_keys ORDER BY owner, version', {})
           : all<StoredNamespaceKey>('SELECT * FROM namespace_keys WHERE owner = :owner ORDER BY version', { owner }),
       ),
-    rotateNamespaceKey: ({ owner, version, wrapped, madeAt }, rewrap) =>
+    rotateNamespaceKey: ({ owner, version, wrapped, madeAt }, rewrap, rewrapResource) =>
       transact(() => {
         const newest = one<{ version?: number }>(
           'SELECT max(version) AS version FROM namespace_keys WHERE owner = :owner',
@@ -112,6 +113,12 @@ export function sqliteOwners({ run, all, one, transact, read }: Database, { note
             version,
             wrapped: rewrap(secret),
           });
+        const resources = all<StoredResource>('SELECT * FROM resources WHERE owner = :owner', { owner });
+        for (const resource of resources)
+          run(
+            'UPDATE resources SET wrapped = :wrapped, keyVersion = :version WHERE owner = :owner AND type = :type AND tag = :tag',
+            { owner, type: resource.type, tag: resource.tag, version, wrapped: rewrapResource(resource) },
+          );
         run(`UPDATE namespace_keys SET wrapped = x'', retiredAt = :madeAt WHERE owner = :owner AND version = :before`, {
           owner,
           before: version - 1,

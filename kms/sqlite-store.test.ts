@@ -32,7 +32,7 @@ describe('sqliteStore', () => {
     await addOwner(before, 'acme');
     before.close();
     const database = new DatabaseSync(path);
-    database.exec(`DROP TABLE grant_counts; DROP INDEX leases_of_worker; PRAGMA user_version = 2;
+    database.exec(`DROP TABLE IF EXISTS resources; DROP TABLE function_secrets; DROP TABLE secret_sets; DROP TABLE grant_counts; DROP INDEX leases_of_worker; PRAGMA user_version = 2;
       ALTER TABLE leases DROP COLUMN used; ALTER TABLE leases DROP COLUMN allowed; ALTER TABLE leases DROP COLUMN usage`);
     database.close();
     const store = open(path);

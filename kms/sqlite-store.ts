@@ -4,6 +4,7 @@ import { sqliteAudit } from './sqlite-audit.ts';
 import { sqliteFunctionSecrets } from './sqlite-function-secrets.ts';
 import { sqliteLeases } from './sqlite-leases.ts';
 import { sqliteModels } from './sqlite-models.ts';
+import { sqliteResources } from './sqlite-resources.ts';
 import { sqliteOwners, sqliteSecrets } from './sqlite-owners.ts';
 import type { KeyStore } from './store.ts';
 
@@ -16,6 +17,7 @@ export function sqliteStore(database: Database, auditKey: AuditKey): KeyStore {
     ...leases,
     ...sqliteSecrets(database),
     ...sqliteOwners(database, { note }),
+    ...sqliteResources(database, { note }),
     ...sqliteModels(database, { note }, revokeWhere),
     ...sqliteFunctionSecrets(database, { note }, revokeWhere),
     close: () => database.close(),

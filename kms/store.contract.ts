@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest';
-import { TOKENS_MAX } from './limits.ts';
+import { RESOURCES_MAX, TOKENS_MAX } from './limits.ts';
 import { CfnError, type AuditEntry } from '../proto/index.ts';
-import type { EndedEarly, KeyStore, NewLease, StoredFunctionSecret, StoredGrant, StoredModel } from './store.ts';
+import type {
+  EndedEarly,
+  KeyStore,
+  NewLease,
+  StoredFunctionSecret,
+  StoredGrant,
+  StoredModel,
+  StoredResource,
+} from './store.ts';
 
 const digest = 'd'.repeat(64);
 const at = Date.parse('2026-11-01T00:00:00Z');
@@ -13,6 +21,16 @@ const model: StoredModel = {
   model: 'acme/m@1',
   wrappedKey: Uint8Array.of(1, 2, 3),
   keyVersion: 1,
+  storedAt: at,
+};
+const resource: StoredResource = {
+  owner: 'acme',
+  type: 'key',
+  tag: 'detector',
+  wrapped: Uint8Array.of(7),
+  bytes: 32,
+  keyVersion: 1,
+  terms: { until: '2026-11-02T00:00:00.000Z' },
   storedAt: at,
 };
 const until = (ms: number): string => new Date(ms).toISOString();
@@ -92,20 +110,24 @@ export function storeContract(make: () => KeyStore): void {
     await expect(store.addToken({ ...token, id: 'over' })).rejects.toMatchObject({ code: 'CFN_QUOTA_EXCEEDED' });
   });
 
-  test('rotates a namespace key with all its models, once, and forgets the old one', async () => {
+  test('rotates a namespace key with all its models and resources, once, and forgets the old one', async () => {
     using store = disposable(await filled(make));
     await addOwner(store, 'other');
     await store.addModel({ ...model, owner: 'other', model: 'other/m@1' });
     const next = { owner: 'acme', version: 2, wrapped: Uint8Array.of(6), madeAt: at + 1 };
+    await store.putResource(resource);
+    const rewrapResource = ({ wrapped }: StoredResource): Uint8Array => wrapped.map((byte) => byte + 20);
     const rewrap = (row: StoredModel | StoredFunctionSecret): Uint8Array =>
       ('wrappedKey' in row ? row.wrappedKey : row.wrapped).map((byte) => byte + 10);
     const set = { id: 'f'.repeat(64), owner: 'acme', tenant: 't', function: 'f', revision: 'r' };
     const secret = { name: 'A', wrapped: Uint8Array.of(4), keyVersion: 1, author: 'a', leaseMs: 1000, storedAt: at };
     await store.putFunctionSecrets(set, [{ ...secret, id: set.id }]);
-    expect(await store.rotateNamespaceKey(next, rewrap)).toBe(1);
-    expect(await store.rotateNamespaceKey(next, rewrap)).toBeUndefined();
+    expect(await store.rotateNamespaceKey(next, rewrap, rewrapResource)).toBe(1);
+    expect(await store.rotateNamespaceKey(next, rewrap, rewrapResource)).toBeUndefined();
     expect(await store.model(digest, 'acme')).toMatchObject({ wrappedKey: Uint8Array.of(11, 12, 13), keyVersion: 2 });
     expect(await store.model(digest, 'other')).toMatchObject({ wrappedKey: model.wrappedKey, keyVersion: 1 });
+    expect(await store.resource(resource)).toMatchObject({ wrapped: Uint8Array.of(27), keyVersion: 2 });
+    expect(await store.putResource(resource)).toBe(false);
     const [old, newest] = await store.namespaceKeys('acme');
     expect(old).toMatchObject({ version: 1, wrapped: new Uint8Array(), retiredAt: at + 1 });
     expect(newest).toEqual(next);
@@ -114,6 +136,28 @@ export function storeContract(make: () => KeyStore): void {
       { wrapped: Uint8Array.of(14), keyVersion: 2 },
     ]);
     expect(await store.putFunctionSecrets(set, [{ ...secret, id: set.id }])).toBeUndefined();
+  });
+
+  test('keeps a resource until it is replaced or removed, and notes what becomes of it', async () => {
+    using store = disposable(await filled(make));
+    await addOwner(store, 'other');
+    expect(await store.putResource(resource)).toBe(true);
+    expect(await store.resource(resource)).toEqual(resource);
+    expect(await store.resource({ ...resource, owner: 'other' })).toBeUndefined();
+    expect(await store.noteResourceReleased(resource, digest, at)).toBe(true);
+    const replaced = { ...resource, wrapped: Uint8Array.of(8), storedAt: at + 1 };
+    expect(await store.putResource(replaced)).toBe(true);
+    expect(await store.noteResourceReleased(resource, digest, at)).toBe(false);
+    expect(await store.resources('acme')).toEqual([replaced]);
+    expect(await store.removeResource({ ...resource, owner: 'other' }, at)).toBe(false);
+    expect(await store.removeResource(resource, at)).toBe(true);
+    expect(await store.removeResource(resource, at)).toBe(false);
+    expect(await store.noteResourceReleased(replaced, digest, at)).toBe(false);
+    const { lines } = await store.auditPage('acme', 0, 100);
+    const noted = lines.flatMap(({ entry }) => (entry.subject === 'key/detector' ? [entry.decision] : []));
+    expect(noted).toEqual(['resource-stored', 'resource-released', 'resource-stored', 'resource-removed']);
+    for (let i = 0; i < RESOURCES_MAX; i++) await store.putResource({ ...resource, tag: `n${i}` });
+    await expect(store.putResource(resource)).rejects.toMatchObject({ code: 'CFN_QUOTA_EXCEEDED' });
   });
 
   test('a rotation that fails in the middle changes nothing', async () => {
@@ -125,7 +169,9 @@ export function storeContract(make: () => KeyStore): void {
       return model.wrappedKey;
     };
     const next = { owner: 'acme', version: 2, wrapped: Uint8Array.of(6), madeAt: at };
-    await expect(store.rotateNamespaceKey(next, rewrap)).rejects.toMatchObject({ code: 'CFN_KEYRING_ALTERED' });
+    await expect(store.rotateNamespaceKey(next, rewrap, () => new Uint8Array())).rejects.toMatchObject({
+      code: 'CFN_KEYRING_ALTERED',
+    });
     expect(await store.namespaceKeys('acme')).toMatchObject([{ version: 1, wrapped: Uint8Array.of(5) }]);
     expect((await store.models('acme')).map(({ keyVersion }) => keyVersion)).toEqual([1, 1]);
   });

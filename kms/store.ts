@@ -1,4 +1,4 @@
-import type { AuditEntry, AuditLine, Grant, Quotas } from '../proto/index.ts';
+import type { AuditEntry, AuditLine, Grant, Quotas, ResourceTerms } from '../proto/index.ts';
 
 /** Times are milliseconds since 1970. Digests and ids are strings as on the wire. */
 export interface StoredModel {
@@ -41,6 +41,23 @@ export interface StoredNamespaceKey {
   readonly wrapped: Uint8Array;
   readonly madeAt: number;
   readonly retiredAt?: number;
+}
+
+/** A resource's name: `owner/type/tag` to clients of the key broker protocol. */
+export interface ResourceKey {
+  readonly owner: string;
+  readonly type: string;
+  readonly tag: string;
+}
+
+export interface StoredResource extends ResourceKey {
+  /** The content, wrapped under version `keyVersion` of the owner's namespace key. */
+  readonly wrapped: Uint8Array;
+  /** Length of the content. */
+  readonly bytes: number;
+  readonly keyVersion: number;
+  readonly terms: ResourceTerms;
+  readonly storedAt: number;
 }
 
 /** A key pair of the KMS itself, its private half wrapped under the root key. */
@@ -158,7 +175,8 @@ export type EndedEarly = Pick<StoredLease, 'id' | 'worker' | 'endsAt' | 'revoked
  * Every method rejects with `CFN_STORE_FAILED` when the storage fails, and those that add something with `CFN_QUOTA_EXCEEDED` when the
  * owner is at a quota.
  */
-export interface KeyStore extends SecretStore, OwnerStore, ModelStore, FunctionSecretStore, LeaseStore, AuditStore {
+export interface KeyStore
+  extends SecretStore, OwnerStore, ModelStore, ResourceStore, FunctionSecretStore, LeaseStore, AuditStore {
   close(): void;
 }
 
@@ -185,14 +203,15 @@ export interface OwnerStore {
   /** Of one owner, or of all; oldest first. */
   namespaceKeys(owner?: string): Promise<readonly StoredNamespaceKey[]>;
   /**
-   * Adds the next version, wraps all data keys and function secrets of the owner under it, and forgets the one before.
+   * Adds the next version, wraps all data keys, function secrets and resources of the owner under it, and forgets the one before.
    *
-   * @param rewrap gives what it wraps under the new version
+   * @param rewrap gives a model's data key or a function's secret under the new version, `rewrapResource` a resource
    * @returns how many models, or `undefined` when another rotation came first
    */
   rotateNamespaceKey(
     key: StoredNamespaceKey,
     rewrap: (wrapped: StoredModel | StoredFunctionSecret) => Uint8Array,
+    rewrapResource: (resource: StoredResource) => Uint8Array,
   ): Promise<number | undefined>;
   /** Replaces what the root key wrapped, where it is still what it was. @param version of the root key, for the audit log */
   rewrapAll(
@@ -231,6 +250,17 @@ export interface FunctionSecretStore {
   functionSecrets(id: string): Promise<StoredSecretSet | undefined>;
   /** Forgets one, and revokes the leases on all. @returns how many leases, or `undefined` when there is no such secret */
   deleteFunctionSecret(id: string, name: string, revision: string, at: number): Promise<number | undefined>;
+}
+
+export interface ResourceStore {
+  /** Adds or replaces. @returns false when the namespace key was rotated meanwhile; nothing is changed then */
+  putResource(resource: StoredResource): Promise<boolean>;
+  resource(key: ResourceKey): Promise<StoredResource | undefined>;
+  resources(owner: string): Promise<readonly StoredResource[]>;
+  /** @returns false when there is no such resource */
+  removeResource(key: ResourceKey, at: number): Promise<boolean>;
+  /** Notes a release. @param client SHA-256 of the client's key @returns false when the resource is not what it was when it was read */
+  noteResourceReleased(resource: StoredResource, client: string, at: number): Promise<boolean>;
 }
 
 export interface LeaseStore {

@@ -6,7 +6,7 @@ import type { Hono } from 'hono';
 import { exportJWK, generateKeyPair, SignJWT, type CryptoKey, type JWK } from 'jose';
 import { afterAll } from 'vitest';
 import { openSimulatedPlatform, simulatedAttester, simulatedPolicy } from '../attestation/insecure/index.ts';
-import { appraise, policyDigest } from '../attestation/verifier/index.ts';
+import { appraise, appraiseClient, policyDigest } from '../attestation/verifier/index.ts';
 import * as proto from '../proto/index.ts';
 import { createKms, type CallLog } from './app.ts';
 import { openChallenges } from './challenges.ts';
@@ -14,6 +14,7 @@ import type { KmsDeps } from './deps.ts';
 import { openLeaseFeed } from './lease-feed.ts';
 import { openKeyring } from './open-keyring.ts';
 import { openManifests } from './known-manifests.ts';
+import { openSessions } from './kbs/sessions.ts';
 import { openPolicies, parsePolicy } from './policies.ts';
 import { openRates } from './rates.ts';
 import { openRefusals } from './refusals.ts';
@@ -60,6 +61,11 @@ export async function startKms(path = ':memory:', change: Partial<KmsDeps> = {})
     challenges: openChallenges({ now, randomBytes }),
     appraise,
     manifests: openManifests(),
+    kbs: {
+      sessions: openSessions({ now, randomBytes }),
+      appraiseClient,
+      endorse: () => Promise.resolve(proto.NO_ENDORSEMENTS),
+    },
     policies: openPolicies(await parsePolicy(policy), store),
     rates: openRates(now, 100),
     refusals: openRefusals(store, now, 100),

@@ -279,6 +279,18 @@ export const ERRORS = {
     remedy:
       'The owner withdrew this model version, or the author this function version; for good. Use another version.',
   },
+  CFN_BROKER_DENIED: {
+    fault: 'trust',
+    status: 403,
+    remedy:
+      "The model's key broker does not release the key to this worker; ask the model's owner, whose policy decides.",
+  },
+  CFN_BROKER_ANSWER: {
+    fault: 'trust',
+    status: 502,
+    remedy:
+      "The model's key broker gave something else than the encrypted 32-byte data key; its owner checks what was put there.",
+  },
   CFN_ALLOWANCE_SPENT: {
     fault: 'trust',
     status: 403,

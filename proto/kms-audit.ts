@@ -27,6 +27,9 @@ export const auditEntrySchema = z.strictObject({
     'revoked',
     'dropped',
     'withdrawn',
+    'resource-stored',
+    'resource-released',
+    'resource-removed',
     'restored',
   ]),
   /** Why it was refused. */
@@ -45,7 +48,7 @@ export const auditEntrySchema = z.strictObject({
   /** Invocations under the lease so far, as its worker signed; and how many the grant allows it. */
   used: z.int().nonnegative().optional(),
   allowed: z.int().nonnegative().optional(),
-  /** What was set, made or revoked: a token's id, a policy's digest, a key's version, names of secrets. */
+  /** What was set, made, revoked or released: a resource, a token's id, a policy's digest, a key's version, names of secrets. */
   subject: z.string().max(3000).optional(),
 });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;

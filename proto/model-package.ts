@@ -3,6 +3,7 @@ import { CfnError } from './errors.ts';
 import { fromUtf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
 import { MANIFEST_BYTES_MAX, MODEL_FILE_BYTES_MAX } from './limits.ts';
+import { isKbsUrl, parseKbsUrl } from './kbs.ts';
 import { digestSchema, modelReferenceSchema } from './manifest.ts';
 
 /** Manifest of an encrypted model package (design §5). Its SHA-256 is the package's identity. */
@@ -26,10 +27,31 @@ export const modelPackageSchema = z.strictObject({
     )
     .min(1)
     .max(256),
-  /** The KMS that the owner chose. `publicKey` is its raw X25519 key, base64url. */
-  kms: z.strictObject({ url: z.url(), publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/) }),
+  /**
+   * Who has the data key, as the owner chose: a KMS, whose raw X25519 key `publicKey` is, base64url; or a key broker, which releases it as
+   * the resource that the URL names ({@link parseKbsUrl}).
+   */
+  kms: z.union([
+    z.strictObject({
+      url: z.url().refine((url) => !isKbsUrl(url), 'a broker has no public key'),
+      publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
+    }),
+    z.strictObject({
+      publicKey: z.undefined().optional(),
+      url: z.string().max(2048).refine(isResourceUrl, "expected the URL of a broker's resource"),
+    }),
+  ]),
 });
 export type ModelPackage = z.infer<typeof modelPackageSchema>;
+
+function isResourceUrl(url: string): boolean {
+  try {
+    parseKbsUrl(url);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** @throws {CfnError} `CFN_ARTIFACT_ALTERED` when the bytes are not the manifest with this digest. */
 export async function parseModelPackage(

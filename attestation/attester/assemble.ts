@@ -6,7 +6,7 @@ import {
   toBase64url,
   type Evidence,
 } from '../../proto/index.ts';
-import type { CollectGpus, Quoted, SuppliedEndorsements } from './attester.ts';
+import type { BoundEvidence, CollectGpus, EvidenceBinding, Quoted, SuppliedEndorsements } from './attester.ts';
 
 /** What a worker's evidence is made of, besides the nonce and keys that it binds. */
 export interface EvidenceSources {
@@ -17,14 +17,28 @@ export interface EvidenceSources {
 }
 
 /** The order that binds CPU and GPU together (design §4): GPUs first, then a quote over everything. */
+export async function bindEvidence(
+  tee: Evidence['tee'],
+  { gpuNonce: nonce, reportData: over }: EvidenceBinding,
+  { collectGpus, quoteOver }: EvidenceSources,
+): Promise<BoundEvidence> {
+  const gpus = await collectGpus(nonce);
+  return { tee, gpus, ...(await quoteOver(await over(gpus))) };
+}
+
+/** A worker's evidence, as a document. */
 export async function assembleEvidence(
   tee: Evidence['tee'],
   nonce: Uint8Array,
   workerKeys: Uint8Array,
-  { collectGpus, quoteOver, endorsements = async () => NO_ENDORSEMENTS }: EvidenceSources,
+  sources: EvidenceSources,
 ): Promise<Evidence> {
-  const gpus = await collectGpus(await gpuNonce(nonce, workerKeys));
-  const quoted = await quoteOver(await reportData(nonce, workerKeys, gpus));
+  const { endorsements = async () => NO_ENDORSEMENTS } = sources;
+  const binding = {
+    gpuNonce: await gpuNonce(nonce, workerKeys),
+    reportData: (answered: Evidence['gpus']) => reportData(nonce, workerKeys, answered),
+  };
+  const { gpus, ...quoted } = await bindEvidence(tee, binding, sources);
   return {
     format: 'cfn/evidence/v1',
     tee,

@@ -11,6 +11,22 @@ export interface Attester {
    *   `CFN_TEE_ABSENT` when there is none; `CFN_GPU_NOT_CONFIDENTIAL` when a GPU is not in the state that it must be in.
    */
   collect(nonce: Uint8Array, workerKeys: Uint8Array): Promise<Evidence>;
+  /** GPU evidence and a quote over whatever another scheme binds. Throws as {@link collect}. */
+  collectOver(binding: EvidenceBinding): Promise<BoundEvidence>;
+}
+
+/** What evidence is over, in a scheme. */
+export interface EvidenceBinding {
+  /** 32 bytes. */
+  readonly gpuNonce: Uint8Array;
+  /** The 64 bytes of report data, which can cover what the GPUs answered. */
+  readonly reportData: (gpus: Evidence['gpus']) => Promise<Uint8Array>;
+}
+
+/** Evidence without the document around it. */
+export interface BoundEvidence extends Quoted {
+  readonly tee: Evidence['tee'];
+  readonly gpus: Evidence['gpus'];
 }
 
 /** Asks every GPU for a report over the 32-byte nonce; a worker without GPU returns `[]`. */

@@ -1,4 +1,5 @@
-export type { Attester } from './attester.ts';
+export type { Attester, BoundEvidence, EvidenceBinding } from './attester.ts';
+export { cocoDevices, cocoEvidence, cocoKind } from './coco.ts';
 export type { Ccel } from './ccel.ts';
 export { endorsementsFile } from './endorsements.ts';
 export {

@@ -1,5 +1,5 @@
 import { NO_WORKER_KEYS, type Evidence } from '../../proto/index.ts';
-import { assembleEvidence } from './assemble.ts';
+import { assembleEvidence, bindEvidence } from './assemble.ts';
 import type { Attester, CollectGpus, Quoted, SuppliedEndorsements } from './attester.ts';
 import { tsmReporter, type TsmOptions, type TsmReporter } from './configfs-tsm.ts';
 import { readCcel, type Ccel } from './ccel.ts';
@@ -44,6 +44,7 @@ export async function openAttester(options: AttesterOptions): Promise<Attester &
   return {
     tee,
     collect: (nonce, workerKeys) => assembleEvidence(tee, nonce, workerKeys, sources),
+    collectOver: (binding) => bindEvidence(tee, binding, sources),
     [Symbol.dispose]: gpus.dispose,
   };
 }

@@ -1,5 +1,5 @@
 import { CfnError, NO_ENDORSEMENTS, toBase64url, type Evidence } from '../../proto/index.ts';
-import { assembleEvidence } from '../attester/assemble.ts';
+import { assembleEvidence, bindEvidence } from '../attester/assemble.ts';
 import type { Attester } from '../attester/index.ts';
 import { toPem } from './certificates.ts';
 import { writeGpuReport } from './gpu-report.ts';
@@ -36,5 +36,6 @@ export function simulatedAttester(
   return {
     tee: 'simulated',
     collect: (nonce, workerKeys) => assembleEvidence('simulated', nonce, workerKeys, { collectGpus, quoteOver }),
+    collectOver: (binding) => bindEvidence('simulated', binding, { collectGpus, quoteOver }),
   };
 }

@@ -1,4 +1,5 @@
 export { appraise, AppraisalRefused, type AppraiseOptions, type AttestationResult, type Claims } from './appraise.ts';
+export { appraiseClient, type ClientOptions, type ClientResult } from './appraise-client.ts';
 export type { BindingLevel } from './binding.ts';
 export type { Finding } from './findings.ts';
 export {

@@ -1,4 +1,13 @@
-import { concatBytes, reportData, sha256, sha512, utf8, type EvidenceDevice } from '../../proto/index.ts';
+import {
+  concatBytes,
+  kbsReportData,
+  reportData,
+  sha256,
+  sha512,
+  utf8,
+  type EvidenceDevice,
+  type KbsBinding,
+} from '../../proto/index.ts';
 import type { TinfoilCapture } from '../evidence/tinfoil.ts';
 
 /** What report data can cover. `gpu-evidence` means a digest over the evidence of every GPU. */
@@ -22,6 +31,18 @@ export async function cfnBinding(
   return {
     scheme: 'cfn/report-data/v1',
     reportData: await reportData(nonce, workerKeys, devices),
+    covers: ['nonce', 'channel-keys', 'gpu-evidence'],
+  };
+}
+
+/**
+ * Trustee's brokers and clients: a hash over nonce, the client's key and the text with the evidence of all devices, which are asked with
+ * one over nonce and key.
+ */
+export async function kbsBinding(binding: KbsBinding, additionalEvidence: string): Promise<ReportDataBinding> {
+  return {
+    scheme: 'kbs/0.4.0',
+    reportData: await kbsReportData(binding, additionalEvidence),
     covers: ['nonce', 'channel-keys', 'gpu-evidence'],
   };
 }

@@ -3,6 +3,7 @@ import type { Cli } from '../context.ts';
 import { registerAudit } from '../kms/audit.ts';
 import { registerBackup } from '../kms/backup.ts';
 import { registerNamespaces } from '../kms/namespaces.ts';
+import { registerResources } from '../kms/resources.ts';
 import { registerServe } from '../serve.ts';
 
 export function register(program: Command, cli: Cli): void {
@@ -11,9 +12,10 @@ export function register(program: Command, cli: Cli): void {
     summary: 'Serve a key management service: it releases model keys to workers that it appraises',
     entry: 'kms/main.ts',
     flags:
-      '--state DIR --listen HOST:PORT --policy FILE [--root-key file:PATH|pkcs11:URI|transit:URL] [--root-key-credential FILE]',
+      '--state DIR --listen HOST:PORT --policy FILE [--root-key file:PATH|pkcs11:URI|transit:URL] [--root-key-credential FILE] [--pccs URL] [--kds URL] [--rim URL] [--ocsp URL]',
   });
   registerNamespaces(kms, cli);
   registerAudit(kms, cli);
   registerBackup(kms, cli);
+  registerResources(kms, cli);
 }

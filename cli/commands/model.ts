@@ -1,16 +1,15 @@
-import { readFile } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { CfnError, grantSchema, KEY_LEASE_MS, referenceSchema, type Reference } from '../../proto/index.ts';
+import { CfnError, grantSchema, KEY_LEASE_MS, parseKbsUrl } from '../../proto/index.ts';
 import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { parseFunctionName } from '../function-name.ts';
 import { registerGrants } from '../kms/grants.ts';
-import { grantModel, packageFiles, pushModel } from '../push-model.ts';
+import { readTerms, termOptions, type TermOptions } from '../kms/terms.ts';
+import { grantModel, packageFiles, pushModel, type KeyKeeper } from '../push-model.ts';
 import { resolveSettings, settingOptions } from '../settings.ts';
-
-const GRANT_DAYS = 30;
 
 export function register(program: Command, cli: Cli): void {
   const model = program.command('model').description('Push models encrypted, and grant their use');
@@ -20,6 +19,11 @@ export function register(program: Command, cli: Cli): void {
     .argument('<file>', 'ONNX model')
     .requiredOption('--name <owner/name@version>', 'what functions bind')
     .option('--file <path...>', "the model's external data files, under their own names")
+    .option(
+      '--kbs <url>',
+      'the key is kept by a key broker (KBS) instead, as this resource: kbs+https://HOST/REPOSITORY/TYPE/TAG',
+    )
+    .option('--key-out <file>', 'with --kbs: a new file for the key, mode 0600, which you put into the broker yourself')
     .action((file: string, options: PushOptions) => pushAction(file, options, cli));
   settingOptions(push, 'gateway', 'token', 'kms', 'kmsToken');
   const grant = model
@@ -30,16 +34,6 @@ export function register(program: Command, cli: Cli): void {
     .option('--author <thumbprint>', 'only versions that this author signed; `self`: your own author key')
     .option('--version-digest <digest>', 'only this function version')
     .option('--any-author', "whatever goes by that name: the operator's word is taken for whose function it is")
-    .option('--tee <kind...>', 'TEE kinds of the worker: tdx, snp')
-    .option(
-      '--gpu <name...>',
-      'GPUs of the worker, each: hopper (h100, h200) or blackwell (b100, b200); evidence tells no more apart',
-    )
-    .option(
-      '--reference <file>',
-      'measurements of the images that you take, JSON: lists by mrtd, rtmr0 to rtmr3, measurement',
-    )
-    .option('--until <time>', `end of the grant, RFC 3339 (default: in ${GRANT_DAYS} days)`)
     .option(
       '--lease <duration>',
       'how long a worker holds the key without attesting again',
@@ -47,6 +41,7 @@ export function register(program: Command, cli: Cli): void {
     )
     .option('--max-invocations <n>', 'how often the function may be called with it, all in all')
     .action((name: string, options: GrantOptions) => grantAction(name, options, cli));
+  termOptions(grant);
   settingOptions(grant, 'gateway', 'token', 'kms', 'kmsToken');
   registerGrants(model, cli);
 }
@@ -54,13 +49,19 @@ export function register(program: Command, cli: Cli): void {
 interface PushOptions {
   readonly name: string;
   readonly file?: readonly string[];
+  readonly kbs?: string;
+  readonly keyOut?: string;
 }
 
 async function pushAction(file: string, options: PushOptions, cli: Cli): Promise<void> {
   const settings = await resolveSettings({ ...options }, cli.context);
   const sources = [file, ...(options.file ?? [])].map((path) => resolve(cli.context.cwd, path));
   const pushed = await pushModel(
-    { model: options.name, files: packageFiles(sources, (path) => basename(path)) },
+    {
+      model: options.name,
+      files: packageFiles(sources, (path) => basename(path)),
+      keeper: await keeperOf(options, cli),
+    },
     settings,
     cli,
   );
@@ -68,19 +69,33 @@ async function pushAction(file: string, options: PushOptions, cli: Cli): Promise
     `pushed ${pushed.model}, ${pushed.bytes} bytes`,
     `digest ${pushed.digest}`,
     `key    at ${pushed.kms}`,
-    `next   cfn model grant ${pushed.model} --to TENANT/FUNCTION --author THUMBPRINT`,
+    options.kbs !== undefined
+      ? `next   put ${options.keyOut} into the broker, and remove the file`
+      : `next   cfn model grant ${pushed.model} --to TENANT/FUNCTION --author THUMBPRINT`,
   ]);
 }
 
-interface GrantOptions {
+/** Who is to have the key. */
+async function keeperOf({ kbs, keyOut }: PushOptions, { context }: Cli): Promise<KeyKeeper | undefined> {
+  if (kbs === undefined && keyOut === undefined) return undefined;
+  if (kbs === undefined || keyOut === undefined)
+    throw new CfnError(
+      'CFN_USAGE',
+      '--kbs and --key-out belong together: the one says where the key will be, the other where it is now',
+    );
+  parseKbsUrl(kbs);
+  const keyFile = resolve(context.cwd, keyOut);
+  // Before the model is encrypted, which can take long.
+  if ((await lstat(keyFile).catch(() => undefined)) !== undefined)
+    throw new CfnError('CFN_USAGE', `--key-out: ${keyFile} is there already`);
+  return { url: kbs, keyFile };
+}
+
+interface GrantOptions extends TermOptions {
   readonly to: string;
   readonly author?: string;
   readonly versionDigest?: string;
   readonly anyAuthor?: boolean;
-  readonly tee?: readonly string[];
-  readonly gpu?: readonly string[];
-  readonly reference?: string;
-  readonly until?: string;
   readonly lease: string;
   readonly maxInvocations?: string;
 }
@@ -100,11 +115,8 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
     function: name,
     ...(author === undefined ? {} : { author }),
     ...(options.versionDigest === undefined ? {} : { version: options.versionDigest }),
-    ...(options.tee === undefined ? {} : { tee: options.tee }),
-    ...(options.gpu === undefined ? {} : { gpu: options.gpu.map(architectureOf) }),
-    ...(options.reference === undefined ? {} : { reference: await readReference(options.reference, cli) }),
+    ...(await readTerms(options, cli)),
     leaseMs: parseDuration(options.lease),
-    until: untilOf(options.until, cli.context.now()),
     ...(options.maxInvocations === undefined ? {} : { maxInvocations: Number(options.maxInvocations) }),
   });
   if (!grant.success) {
@@ -117,35 +129,4 @@ async function grantAction(model: string, options: GrantOptions, cli: Cli): Prom
       grant.data.maxInvocations === undefined ? '' : `, at most ${grant.data.maxInvocations} invocations`
     }`,
   ]);
-}
-
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  hopper: 'HOPPER',
-  h100: 'HOPPER',
-  h200: 'HOPPER',
-  blackwell: 'BLACKWELL',
-  b100: 'BLACKWELL',
-  b200: 'BLACKWELL',
-};
-function architectureOf(name: string): string {
-  const architecture = ARCHITECTURES[name.toLowerCase()];
-  if (architecture === undefined) throw new CfnError('CFN_USAGE', `--gpu: expected hopper or blackwell, have ${name}`);
-  return architecture;
-}
-
-async function readReference(file: string, { context }: Cli): Promise<Reference> {
-  try {
-    return referenceSchema.parse(JSON.parse(await readFile(resolve(context.cwd, file), 'utf8')));
-  } catch (cause) {
-    throw new CfnError('CFN_USAGE', `--reference: ${file} holds no reference values`, { cause });
-  }
-}
-
-function untilOf(until: string | undefined, now: Date): string {
-  if (until === undefined) return new Date(now.getTime() + GRANT_DAYS * 86_400_000).toISOString();
-  const time = new Date(until);
-  if (Number.isNaN(time.getTime()))
-    throw new CfnError('CFN_USAGE', `--until: expected a time such as 2027-01-31T00:00:00Z, have ${until}`);
-  if (time.getTime() <= now.getTime()) throw new CfnError('CFN_USAGE', `--until: ${time.toISOString()} is past`);
-  return time.toISOString();
 }

@@ -1,6 +1,6 @@
 import type { BlobStore } from '../../artifacts/index.ts';
-import { CfnError, isErrorCode, type ModelPackage, type Sealed } from '../../proto/index.ts';
-import type { AgentToEngine, EngineToAgent, TensorShape } from '../ipc/messages.ts';
+import { CfnError, isErrorCode, type ModelPackage } from '../../proto/index.ts';
+import type { AgentToEngine, EngineToAgent, TensorShape, WrappedKey } from '../ipc/messages.ts';
 import { startChild, type ChildOptions } from './child-process.ts';
 
 export interface ModelShapes {
@@ -11,7 +11,9 @@ export interface ModelShapes {
 /** The process that holds one model's weights. The agent passes ciphertext and a wrapped key through; it can open neither. */
 export interface EngineProcess {
   readonly pid: number;
+  /** For a KMS, and for a key broker. */
   readonly wrappingKey: string;
+  readonly teePubkey: string;
   readonly ended: Promise<void>;
   /** Where it can make sockets. */
   readonly sockets: string;
@@ -26,7 +28,7 @@ export interface EngineLoad {
   readonly digest: string;
   readonly package: ModelPackage;
   readonly packageBytes: Uint8Array;
-  readonly wrappedKey: Sealed;
+  readonly wrappedKey: WrappedKey;
   readonly challenge: string;
   readonly leaseMs: number;
 }
@@ -65,6 +67,7 @@ export async function startEngine(options: ChildOptions): Promise<EngineProcess>
   return {
     pid: child.pid,
     wrappingKey: hello.wrappingKey,
+    teePubkey: hello.teePubkey,
     ended: child.ended,
     sockets: child.sockets,
     kill: child.kill,

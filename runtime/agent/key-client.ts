@@ -18,11 +18,12 @@ import {
   type SecretsReply,
   type SecretsRequest,
 } from '../../proto/index.ts';
+import type { WrappedKey } from '../ipc/messages.ts';
 import { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER } from '../../proto/node.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import { readLeaseEvents } from './read-lease-events.ts';
 
-/** The KMS that a model's owner chose, as the model's manifest names it. */
+/** The KMS or key broker that a model's owner chose, as the model's manifest names it. */
 export type Kms = ModelPackage['kms'];
 
 /** What a release needs, apart from challenge and evidence. */
@@ -34,10 +35,17 @@ export interface ReleaseSubject extends Pick<ReleaseRequest, 'model' | 'function
 export type SecretsSubject = Pick<SecretsRequest, 'functionManifest' | 'wrappingKey' | 'renew'>;
 export type ReleasedSecrets = Omit<SecretsReply, 'leaseMs'> & Pick<Released, 'challenge' | 'endsAt'>;
 
-export interface Released extends Omit<ReleaseReply, 'leaseMs'> {
+export interface Released extends Omit<ReleaseReply, 'leaseMs' | 'wrappedKey'> {
   readonly challenge: string;
+  readonly wrappedKey?: WrappedKey | undefined;
   /** On the clock of leases. Counted from when it was asked for: whoever holds up the answer does not stretch the lease. */
   readonly endsAt: number;
+}
+
+/** For secrets of functions; other key brokers have none. */
+export interface SecretClient {
+  /** As {@link KeyClient.release}, for a function's secrets. @param subject.renew a lease */
+  releaseSecrets(kms: Kms, subject: SecretsSubject): Promise<ReleasedSecrets>;
 }
 
 export interface KeyClient {
@@ -47,8 +55,6 @@ export interface KeyClient {
    * @throws {CfnError} what the KMS says; `CFN_KMS_UNREACHABLE`; `CFN_KMS_MISMATCH` when what answered is not that KMS
    */
   release(kms: Kms, subject: ReleaseSubject): Promise<Released>;
-  /** The same for a function's secrets. @param subject.renew a lease */
-  releaseSecrets(kms: Kms, subject: SecretsSubject): Promise<ReleasedSecrets>;
   /** @returns what is left of the lease, in ms; not proven @throws {CfnError} `CFN_LEASE_ENDED` when it ended or was revoked */
   leaseRemainingMs(kms: Kms, lease: string): Promise<number>;
   /** What the KMS tells of this worker's leases, until the stream ends. Each line is proven. @throws {CfnError} as {@link release} */
@@ -67,7 +73,7 @@ export function keyClient(deps: {
   readonly receiptKey: CryptoKey;
   readonly now: () => Date;
   readonly leaseClockMs: () => number;
-}): KeyClient {
+}): KeyClient & SecretClient {
   const worker = deps.workerId;
 
   async function send(method: string, url: string, body: unknown, signal: AbortSignal): Promise<Response> {
@@ -110,7 +116,7 @@ export function keyClient(deps: {
   ): Promise<{ readonly askedAt: number; readonly text: string }> {
     const evidence = await deps.evidence.collect(nonce);
     const key = randomBytes(ANSWER_KEY_BYTES);
-    const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+    const answerKey = await sealTo(publicKeyOf(kms), key, answerKeyInfo(challenge));
     const askedAt = deps.leaseClockMs();
     const { text, proof } = await call('POST', `${kms.url}${path}`, { ...subject, challenge, evidence, answerKey });
     if (!isProven(key, text, proof)) throw mismatch(kms);
@@ -143,7 +149,7 @@ export function keyClient(deps: {
     async *leaseEvents(kms, signal) {
       const challenge = await takeChallenge(kms);
       const key = randomBytes(ANSWER_KEY_BYTES);
-      const answerKey = await sealTo(kms.publicKey, key, answerKeyInfo(challenge));
+      const answerKey = await sealTo(publicKeyOf(kms), key, answerKeyInfo(challenge));
       const claims = { worker, challenge, answerKey };
       const statement = await signStatement('cfn-lease-events+jwt', claims, deps.receiptKey, deps.now());
       const { body } = await send('POST', `${kms.url}/v1/leases/events`, { statement }, signal);
@@ -157,6 +163,11 @@ export function keyClient(deps: {
   };
 }
 
+/** A key broker has none, and is asked by another client. */
+function publicKeyOf({ publicKey }: Kms): string {
+  if (publicKey === undefined) throw new CfnError('CFN_KMS_MISMATCH', 'the model names a key broker, and no KMS');
+  return publicKey;
+}
 const unreachable = (url: string, cause: unknown): CfnError =>
   new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
 const mismatch = ({ url }: Kms): CfnError =>

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { BlobStore } from '../../artifacts/index.ts';
-import { CfnError, parseModelPackage, type SignedManifest } from '../../proto/index.ts';
+import { CfnError, isKbsUrl, parseModelPackage, type SignedManifest } from '../../proto/index.ts';
 import type { EngineProcess, ModelShapes } from './engine-process.ts';
 import type { DropReports } from './drop-reports.ts';
 import { holdLease, type InvocationCount } from './held-lease.ts';
@@ -65,6 +65,8 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       packageBytes,
       manifest.manifest.models.find((entry) => entry.binding === binding)?.digest,
     );
+    const wrappingKey = (engine: EngineProcess): string =>
+      isKbsUrl(model.kms.url) ? engine.teePubkey : engine.wrappingKey;
     const subject = { model: model.digest, functionManifest: manifest.jws };
     for (let known = engines.get(model.digest); known !== undefined; known = engines.get(model.digest)) {
       const running = await known.catch(() => undefined);
@@ -73,7 +75,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       try {
         const released = await deps.keys.release(model.kms, {
           ...subject,
-          wrappingKey: running.process.wrappingKey,
+          wrappingKey: wrappingKey(running.process),
         });
         return await hold(running, released);
       } finally {
@@ -106,7 +108,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
           live.delete(taken);
           forget();
         });
-        const released = await deps.keys.release(model.kms, { ...subject, wrappingKey: taken.wrappingKey });
+        const released = await deps.keys.release(model.kms, { ...subject, wrappingKey: wrappingKey(taken) });
         if (released.wrappedKey === undefined) throw new CfnError('CFN_KMS_UNREACHABLE', 'the KMS released no key');
         const { wrappedKey, challenge } = released;
         const leaseMs = remainingMs(released.endsAt);
@@ -138,7 +140,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
         renew: (used) =>
           deps.keys.release(model.kms, {
             ...subject,
-            wrappingKey: engine.process.wrappingKey,
+            wrappingKey: wrappingKey(engine.process),
             renew: { lease, used },
           }),
         onTerm: (endsAt) => {

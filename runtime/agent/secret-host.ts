@@ -1,7 +1,7 @@
 import { CfnError, type Sealed, type SignedManifest } from '../../proto/index.ts';
 import type { DropReports } from './drop-reports.ts';
 import { holdLease } from './held-lease.ts';
-import type { KeyClient } from './key-client.ts';
+import type { KeyClient, SecretClient } from './key-client.ts';
 import type { LeaseWatch } from './lease-watch.ts';
 
 /** Secrets for one sandbox, under a lease of its own. The agent cannot open them. */
@@ -26,7 +26,7 @@ export interface SecretHost {
 }
 
 export function secretHost(deps: {
-  readonly keys: Pick<KeyClient, 'releaseSecrets' | 'leaseRemainingMs'>;
+  readonly keys: SecretClient & Pick<KeyClient, 'leaseRemainingMs'>;
   readonly watch: LeaseWatch;
   readonly drops: DropReports;
   readonly leaseClockMs: () => number;

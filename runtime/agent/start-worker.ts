@@ -13,6 +13,7 @@ import { evidenceSource } from './evidence-source.ts';
 import { functionHost } from './function-host.ts';
 import { serveWorker } from './grpc-server.ts';
 import { invoker } from './invoke.ts';
+import { byService, kbsClient } from './kbs-client.ts';
 import { keyClient } from './key-client.ts';
 import { makeWorkerKeys } from './keys.ts';
 import { dropReports } from './drop-reports.ts';
@@ -74,11 +75,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   sandboxes.prepare();
   const keys = await makeWorkerKeys(options.now());
   const evidence = evidenceSource(options.attester, keys.document);
-  const keyChannel = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
+  const kmsClient = keyClient({ ...options, evidence, workerId: keys.workerId, receiptKey: keys.receipt });
+  const keyChannel = byService(kmsClient, kbsClient({ ...options, evidence }));
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
-  const functions = functionHost(models, secretHost(leaseDeps), sandboxes);
+  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
   const invocations = invoker({
     keys,
     evidence,

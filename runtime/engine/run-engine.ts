@@ -1,16 +1,9 @@
 import type { Socket } from 'node:net';
 import { z } from 'zod';
-import {
-  CfnError,
-  digestSchema,
-  generateSealingKeyPair,
-  openSealed,
-  parseModelPackage,
-  wrappedKeyInfo,
-  type SealingKeyPair,
-} from '../../proto/index.ts';
+import { canonicalJson, CfnError, digestSchema, kbsJweSchema, parseModelPackage } from '../../proto/index.ts';
 import { openChannel, type Frame } from '../ipc/channel.ts';
 import type { AgentToEngine, EngineToAgent } from '../ipc/messages.ts';
+import { makeWrappingKeys, unwrapDataKey, type WrappingKeys } from './data-key.ts';
 import { startLease, type Lease } from './lease.ts';
 import { modelLoader, type ModelLoader } from './model-loader.ts';
 import { modelServer, type ModelServer } from './model-server.ts';
@@ -26,7 +19,7 @@ const agentMessageSchema = z.discriminatedUnion('op', [
   z.strictObject({
     op: z.literal('load'),
     digest: digestSchema,
-    wrappedKey: z.strictObject({ enc: z.string().max(64), ciphertext: z.string().max(4096) }),
+    wrappedKey: z.union([z.strictObject({ enc: z.string().max(64), ciphertext: z.string().max(4096) }), kbsJweSchema]),
     challenge: z.string().max(64),
     leaseMs,
   }),
@@ -39,7 +32,7 @@ const agentMessageSchema = z.discriminatedUnion('op', [
 /** How far the engine is; each step is taken once. */
 type Stage =
   | { readonly at: 'started' }
-  | { readonly at: 'introduced'; readonly wrapping: SealingKeyPair }
+  | { readonly at: 'introduced'; readonly keys: WrappingKeys }
   | { readonly at: 'loading'; readonly loader: ModelLoader; readonly lease: Lease }
   | { readonly at: 'serving'; readonly server: ModelServer; readonly lease: Lease }
   | { readonly at: 'failed' };
@@ -92,17 +85,16 @@ export function runEngine(deps: {
     switch (message.op) {
       case 'hello': {
         if (stage.at !== 'started') throw outOfTurn(message.op);
-        const wrapping = await generateSealingKeyPair();
-        stage = { at: 'introduced', wrapping };
-        return send({ op: 'hello', wrappingKey: wrapping.publicKey });
+        const keys = await makeWrappingKeys();
+        stage = { at: 'introduced', keys };
+        return send({ op: 'hello', wrappingKey: keys.kms.publicKey, teePubkey: canonicalJson(keys.broker.publicKey) });
       }
       case 'load': {
         if (stage.at !== 'introduced') throw outOfTurn(message.op);
-        const { privateKey } = stage.wrapping;
+        const { keys } = stage;
         const lease = startLease(message.leaseMs, deps);
         const modelPackage = await parseModelPackage(payload, message.digest);
-        const info = wrappedKeyInfo(message.digest, message.challenge);
-        const dataKey = await openSealed(privateKey, message.wrappedKey, info, 'CFN_CHALLENGE_INVALID');
+        const dataKey = await unwrapDataKey(keys, modelPackage, message);
         stage = { at: 'loading', loader: modelLoader(modelPackage, dataKey), lease };
         return;
       }

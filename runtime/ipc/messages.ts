@@ -1,4 +1,4 @@
-import type { FunctionManifest } from '../../proto/index.ts';
+import type { FunctionManifest, KbsJwe, Sealed } from '../../proto/index.ts';
 
 /** The messages of a worker's three kinds of process, by direction. Payloads are noted where a message has one. */
 
@@ -15,6 +15,9 @@ export type TensorType =
   | 'int64'
   | 'uint64'
   | 'bool';
+
+/** A data key on its way to the engine: as a KMS wraps it, or as a key broker does. */
+export type WrappedKey = Sealed | KbsJwe;
 
 /** One tensor of a frame; their bytes follow one another in the payload, little endian, in this order. */
 export interface TensorHeader {
@@ -44,7 +47,7 @@ export type AgentToEngine =
   | {
       readonly op: 'load';
       readonly digest: string;
-      readonly wrappedKey: { enc: string; ciphertext: string };
+      readonly wrappedKey: WrappedKey;
       readonly challenge: string;
       readonly leaseMs: number;
     }
@@ -56,8 +59,8 @@ export type AgentToEngine =
   | { readonly op: 'lease'; readonly leaseMs: number };
 /** engine → agent. */
 export type EngineToAgent =
-  /** Fresh raw X25519 public key, base64url. */
-  | { readonly op: 'hello'; readonly wrappingKey: string }
+  /** Fresh keys: raw X25519, base64url, for a KMS; and a JWK as canonical JSON, for a key broker. */
+  | { readonly op: 'hello'; readonly wrappingKey: string; readonly teePubkey: string }
   | { readonly op: 'loaded'; readonly inputs: readonly TensorShape[]; readonly outputs: readonly TensorShape[] }
   | { readonly op: 'listening'; readonly path: string }
   | { readonly op: 'failed'; readonly code: string; readonly message: string };

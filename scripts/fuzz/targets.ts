@@ -5,9 +5,11 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { parseHclReport } from '../../attestation/evidence/azure-hcl.ts';
 import { parseCcelTable } from '../../attestation/evidence/ccel-table.ts';
+import { parseCocoEvidence } from '../../attestation/evidence/coco.ts';
 import { parseCrl } from '../../attestation/evidence/crl.ts';
 import { parseEventLog } from '../../attestation/evidence/event-log.ts';
 import { parseIntelCollateral } from '../../attestation/evidence/intel-collateral.ts';
+import { parseJson } from '../../attestation/evidence/json.ts';
 import { parseJwks } from '../../attestation/evidence/jwks.ts';
 import { parseNrasAnswer } from '../../attestation/evidence/nras.ts';
 import { parseNvidiaReport } from '../../attestation/evidence/nvidia.ts';
@@ -52,6 +54,10 @@ const parsers: readonly (() => Target)[] = [
   () =>
     parser('parse-intel-collateral', files('tdx/collateral', '.json'), (bytes) => parseIntelCollateral(text(bytes))),
   () => parser('parse-snp-report', files('snp/reports', '.bin'), parseSnpReport),
+  () =>
+    parser('parse-coco-evidence', files('snp', 'trustee-e2e-evidence.json'), (bytes) =>
+      parseCocoEvidence('snp', parseJson(text(bytes), { what: 'evidence', charactersMax: bytes.length }), ''),
+    ),
   () => parser('parse-certificate', files('snp/certs', '.der'), (bytes) => parseCertificate(bytes)),
   () => parser('parse-crl', files('snp/crls', '.der'), parseCrl),
   () => parser('parse-ocsp', files('nvidia/ocsp', '.der'), parseOcspResponse),

@@ -38,6 +38,11 @@ export interface DocumentInput {
   readonly now: Date;
 }
 
+/** What of a document is looked at by itself, whatever binds it together. */
+export interface EvidenceParts extends Pick<DocumentInput, 'policy' | 'now'> {
+  readonly evidence: Pick<Evidence, 'tee' | 'quote' | 'gpus' | 'switches' | 'endorsements'>;
+}
+
 export interface DocumentClaims extends NvidiaClaims {
   readonly tdx: TdxClaims | undefined;
   readonly snp: SnpClaims | undefined;
@@ -73,17 +78,22 @@ export async function appraiseDocument(input: DocumentInput, findings: Findings)
   const gpuNonces = devices.map(({ report }) => report.nonce);
   const binding = await bindingLevel({ reportData, expected, gpuNonce: gpuChallenge, gpuNonces }, findings);
   const { gpus, switches } = await appraiseGpus(input, devices, gpuChallenge, findings);
-  if (typeof policy.binding === 'object') findings.skip('binding: level', policy.binding.notRequired);
-  else {
-    const least = policy.binding;
-    await findings.check('binding: level', () => requireLevel(binding, least));
-  }
+  await checkLevel(policy, binding, findings);
   await checkAbsent(policy, findings);
   return { ...tee, gpus, switches, binding, workerKeys, workerKeysBytes };
 }
 
+export async function checkLevel(
+  { binding: least }: AppraisalPolicy,
+  level: BindingLevel,
+  findings: Findings,
+): Promise<void> {
+  if (typeof least === 'object') findings.skip('binding: level', least.notRequired);
+  else await findings.check('binding: level', () => requireLevel(level, least));
+}
+
 /** A document has no place for these: a policy that demands one is not met. */
-async function checkAbsent({ tpm, token }: AppraisalPolicy, findings: Findings): Promise<void> {
+export async function checkAbsent({ tpm, token }: AppraisalPolicy, findings: Findings): Promise<void> {
   for (const [name, demand] of [
     ['TPM', tpm],
     ['NRAS token', token],
@@ -93,7 +103,7 @@ async function checkAbsent({ tpm, token }: AppraisalPolicy, findings: Findings):
   }
 }
 
-function requireKind({ evidence, policy }: DocumentInput): void {
+export function requireKind({ evidence, policy }: Pick<EvidenceParts, 'evidence' | 'policy'>): void {
   if (evidence.tee !== policy.tee.kind)
     refuse('policy/tee-kind', `evidence is of kind ${evidence.tee}, the policy accepts ${policy.tee.kind} only`);
 }
@@ -106,8 +116,8 @@ async function checkNonce({ nonce }: DocumentInput, own: Uint8Array, findings: F
   });
 }
 
-async function appraiseTee(
-  { evidence, policy: { tee }, now }: DocumentInput,
+export async function appraiseTee(
+  { evidence, policy: { tee }, now }: EvidenceParts,
   findings: Findings,
 ): Promise<Pick<DocumentClaims, 'tdx' | 'snp'> & { reportData: Uint8Array }> {
   const { intel, amd } = evidence.endorsements;
@@ -129,7 +139,7 @@ async function appraiseTee(
 }
 
 /** Empty when the policy asks for no GPU; report data covers their evidence all the same. */
-function parseDevices({ evidence, policy: { gpu } }: DocumentInput): DeviceInput[] {
+export function parseDevices({ evidence, policy: { gpu } }: EvidenceParts): DeviceInput[] {
   if ('notRequired' in gpu) return [];
   return devicesOf(evidence).map(({ report, certificates }) => ({
     report: parseNvidiaReport(decode(report)),
@@ -137,8 +147,8 @@ function parseDevices({ evidence, policy: { gpu } }: DocumentInput): DeviceInput
   }));
 }
 
-async function appraiseGpus(
-  { evidence, policy: { gpu }, now }: DocumentInput,
+export async function appraiseGpus(
+  { evidence, policy: { gpu }, now }: EvidenceParts,
   devices: readonly DeviceInput[],
   nonce: Uint8Array,
   findings: Findings,

@@ -101,7 +101,7 @@ export function runEngine(deps: {
       case 'ciphertext': {
         if (stage.at !== 'loading') throw outOfTurn(message.op);
         const { loader, lease } = stage;
-        const files = loader.push(message.path, payload, message.end);
+        const files = await loader.push(message.path, payload, message.end);
         if (files === undefined) return;
         // Overwritten before anybody hears of the model: the session has copies of its own.
         const session = await createModelSession(files, deps).finally(() => loader.wipe());
@@ -131,7 +131,7 @@ export function runEngine(deps: {
   }
 
   async function fail(error: unknown): Promise<void> {
-    if (stage.at === 'loading') stage.loader.wipe();
+    if (stage.at === 'loading') await stage.loader.wipe();
     if (stage.at === 'serving') stage.server.close();
     stage = { at: 'failed' };
     setTimeout(() => deps.exit(1), FAILED_LINGER_MS);

@@ -13,7 +13,7 @@ export interface BlobStore {
   /**
    * Stores the bytes as `put` does. What an earlier attempt brought there, if the store kept it, is not asked for again.
    *
-   * @param from yields the bytes from an offset to the end; asked again, from 0, when what the store kept was no part of them
+   * @param from yields the bytes from an offset to the end, in pieces that are good until eight more were taken; asked again, from 0, when what the store kept was no part of them
    */
   putFrom(digest: string, from: (offset: number) => AsyncIterable<Uint8Array>): Promise<void>;
   /**

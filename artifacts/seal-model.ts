@@ -12,9 +12,11 @@ import {
   type ModelPackage,
 } from '../proto/index.ts';
 import type { BlobStore } from './blob-store.ts';
-import { segmentCount, segmentSealer, TAG_BYTES, type ModelFile, type SegmentLayout } from './stream.ts';
+import { freeNow, segmentCount, segmentSealer, TAG_BYTES, type ModelFile, type SegmentLayout } from './stream.ts';
 
 const READ_BYTES = SEGMENT_BYTES;
+/** A store that asks for another piece has sent all but so many of those before: streams ask one ahead. */
+const PIECES_IN_USE = 8;
 /** The file that an engine loads; the others are its external data. */
 export const MODEL_ENTRY = 'model.onnx';
 
@@ -157,6 +159,7 @@ async function firstPass(
   for await (const sealed of sealFile(input, 0, onPlaintext)) {
     ciphertext.update(sealed);
     tags.set(sealed.subarray(-TAG_BYTES), TAG_BYTES * index++);
+    freeNow(sealed);
   }
   const digests = { plaintextDigest: plaintext.digest('hex'), ciphertextDigest: ciphertext.digest('hex') };
   return { file: { ...layout, ...digests }, tags };
@@ -173,11 +176,13 @@ async function* secondPass(
   // An offset past the end comes from a store that has something else: it finds out by the digest.
   const from = Math.min(Math.floor(offset / segmentBytes), segmentCount(input.layout) - 1);
   let [index, skip] = [from, offset - from * segmentBytes];
+  const taken: Uint8Array<ArrayBuffer>[] = [];
   for await (const sealed of sealFile(input, from, (_, bytesDone) => progress(bytesDone))) {
     const expected = tags.subarray(index * TAG_BYTES, (index + 1) * TAG_BYTES);
     if (!timingSafeEqual(sealed.subarray(-TAG_BYTES), expected))
       throw new CfnError('CFN_INPUT_INVALID', `${input.layout.path} changed while it was being sealed`);
     yield sealed.subarray(skip);
+    if (taken.push(sealed) > PIECES_IN_USE) taken.splice(0, 1).forEach(freeNow);
     [index, skip] = [index + 1, 0];
   }
 }
@@ -186,7 +191,7 @@ async function* sealFile(
   { dataKey, layout, model, source }: Input,
   from: number,
   onPlaintext: (piece: Uint8Array, bytesDone: number) => void,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const sealer = segmentSealer(dataKey, layout, model, from);
   const handle = await open(source, 'r').catch((cause: unknown) => {
     throw unreadable(source, cause);

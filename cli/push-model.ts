@@ -85,7 +85,7 @@ async function sealAndStore(
   { context, output }: Cli,
 ): Promise<SealedModel> {
   const { model, begun, state } = options;
-  if (begun !== undefined) output.note(`going on with the push of ${model} that broke off`);
+  if (begun !== undefined) output.note(`going on with the push of ${model} that broke off; --start-over forgets it`);
   const titles = { sealing: `encrypting ${model}`, storing: `storing ${model}` };
   let current: { readonly name: keyof typeof titles; readonly step: Step; readonly startMs: number } | undefined;
   let shownMs = -PROGRESS_MS;

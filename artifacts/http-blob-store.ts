@@ -3,6 +3,8 @@ import { blobNotFound, checkDigest, verifyDigest, type BlobStore } from './blob-
 
 /** How long the store may take to begin its answer to a question without a body, in ms. */
 const ANSWER_MS_MAX = 30_000;
+/** How often an upload is begun that the store wants begun elsewhere. */
+const PUT_ATTEMPTS_MAX = 3;
 /** Largest problem document that is read of a refusal, in bytes. */
 const PROBLEM_BYTES_MAX = 64 * 1024;
 
@@ -84,18 +86,21 @@ export function httpBlobStore(options: {
     },
     put: (digest, bytes) => send(digest, verifyDigest(digest, bytes), { method: 'PUT' }),
     async putFrom(digest, from) {
-      const there = await ask(digest, { method: 'HEAD' }, AbortSignal.timeout(ANSWER_MS_MAX));
-      if (there.ok) return;
-      if (there.status !== 404) throw await refusalOf(there, digest);
-      const offset = Number(there.headers.get('upload-offset') ?? 0);
-      const patch = (at: number): Promise<void> =>
-        send(digest, from(at), { method: 'PATCH', headers: { 'upload-offset': String(at) } });
-      try {
-        await patch(Number.isSafeInteger(offset) && offset > 0 ? offset : 0);
-      } catch (error) {
-        const lost = error instanceof CfnError && error.code === 'CFN_ARTIFACT_ALTERED';
-        if (!lost || offset === 0) throw error;
-        await patch(0); // what the store had kept was no part of it
+      for (let attempt = 1; ; attempt++) {
+        const there = await ask(digest, { method: 'HEAD' }, AbortSignal.timeout(ANSWER_MS_MAX));
+        if (there.ok) return;
+        if (there.status !== 404) throw await refusalOf(there, digest);
+        const given = Number(there.headers.get('upload-offset') ?? 0);
+        const offset = Number.isSafeInteger(given) && given > 0 ? given : 0;
+        try {
+          await send(digest, from(offset), { method: 'PATCH', headers: { 'upload-offset': String(offset) } });
+          return;
+        } catch (error) {
+          // The upload that broke off was still being written, or what the store had of it was something else and is given up.
+          const code = error instanceof CfnError ? error.code : undefined;
+          const again = code === 'CFN_CONFLICT' || (code === 'CFN_ARTIFACT_ALTERED' && offset > 0);
+          if (!again || attempt === PUT_ATTEMPTS_MAX) throw error;
+        }
       }
     },
     get: async (digest) => verifyDigest(digest, await getUnverified(digest)),

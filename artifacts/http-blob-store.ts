@@ -22,7 +22,7 @@ export function httpBlobStore(options: {
   const base = options.url.replace(/\/+$/, '');
   const ask = async (
     digest: string,
-    init: RequestInit & { duplex?: 'half'; headers?: Record<string, string> },
+    init: Omit<RequestInit, 'headers'> & { duplex?: 'half'; headers?: Readonly<Record<string, string>> },
     signal?: AbortSignal,
   ): Promise<Response> => {
     const headers = {
@@ -45,7 +45,7 @@ export function httpBlobStore(options: {
   const send = async (
     digest: string,
     bytes: AsyncIterable<Uint8Array>,
-    init: { method: string; headers?: Record<string, string> },
+    init: { method: string; headers?: Readonly<Record<string, string>> },
   ): Promise<void> => {
     // What goes wrong while reading the source is the source's error, not the network's.
     let sourceError: unknown;

@@ -170,7 +170,7 @@ describe('a push that goes on', () => {
     },
   );
 
-  test('is refused when a file changed since, and nothing leaves', async () => {
+  test('INV-30 is refused when a file changed since, and nothing leaves', async () => {
     const source = join(dir, 'changing');
     const own = [{ path: 'model.onnx', source }];
     const whole = randomBytes(3 * SEGMENT_BYTES);
@@ -191,7 +191,7 @@ describe('a push that goes on', () => {
     }
   });
 
-  test('never lets a nonce meet two plaintexts, not even when the file changes under it and the store lies', async () => {
+  test('INV-30 never lets a nonce meet two plaintexts, not even when the file changes under it and the store lies', async () => {
     const source = join(dir, 'racing');
     const own = [{ path: 'model.onnx', source }];
     const whole = randomBytes(3 * SEGMENT_BYTES);

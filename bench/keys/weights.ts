@@ -158,7 +158,7 @@ async function loading(): Promise<Row> {
         wrappedKey: await sealTo(key, dataKey, wrappedKeyInfo(digest, CHALLENGE)),
       }));
     const asTheyAre = (): Promise<number> =>
-      time(plainJail, { ...store, getUnverified: store.get }, async () => ({
+      time(plainJail, { ...store, getUnverified: (blob) => store.get(blob) }, async () => ({
         ...lease,
         package: plain,
         packageBytes: utf8(JSON.stringify(plain, (name, value: unknown) => (name === 'digest' ? undefined : value))),

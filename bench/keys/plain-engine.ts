@@ -18,7 +18,7 @@ const send = (message: EngineToAgent): Promise<void> => channel.send({ ...messag
 
 async function handle({ header, payload }: Frame): Promise<void> {
   const message = header as unknown as AgentToEngine;
-  if (message.op === 'hello') return send({ op: 'hello', wrappingKey: '' });
+  if (message.op === 'hello') return send({ op: 'hello', wrappingKey: '', teePubkey: '' });
   if (message.op === 'load') {
     modelPackage = JSON.parse(Buffer.from(payload).toString()) as ModelPackage; // at once: the next frame may be there
     for (const { path, bytes } of modelPackage.files) files.set(path, new Uint8Array(bytes));

@@ -11,12 +11,24 @@ export interface BlobStore {
    */
   put(digest: string, bytes: AsyncIterable<Uint8Array>): Promise<void>;
   /**
+   * Stores the bytes as `put` does. What an earlier attempt brought there, if the store kept it, is not asked for again.
+   *
+   * @param from yields the bytes from an offset to the end, in pieces that are good until eight more were taken; asked again, from 0, when what the store kept was no part of them
+   */
+  putFrom(digest: string, from: (offset: number) => AsyncIterable<Uint8Array>): Promise<void>;
+  /**
    * Streams the bytes. The iteration throws `CFN_ARTIFACT_ALTERED` at its end when they have another digest, so
    * nothing read counts before it has ended.
    *
    * @throws {CfnError} `CFN_BLOB_NOT_FOUND`
    */
   get(digest: string): Promise<AsyncIterable<Uint8Array>>;
+  /**
+   * Streams what the store has under this digest, whatever it is: for a reader who verifies each byte by itself, as the engine does.
+   *
+   * @throws {CfnError} `CFN_BLOB_NOT_FOUND`
+   */
+  getUnverified(digest: string): Promise<AsyncIterable<Uint8Array>>;
 }
 
 /** Refuses anything but 64 lower-case hexadecimal digits: a digest becomes a path and a URL. */

@@ -14,7 +14,7 @@ const READ_BYTES = 1024 * 1024;
 export function folderBlobStore(dir: string): BlobStore {
   const shardOf = (digest: string): string => join(dir, digest.slice(0, 2));
   const pathOf = (digest: string): string => join(shardOf(digest), digest);
-  return {
+  const store: BlobStore = {
     async has(digest) {
       const path = pathOf(checkDigest(digest));
       try {
@@ -51,15 +51,18 @@ export function folderBlobStore(dir: string): BlobStore {
         throw error;
       }
     },
-    async get(digest) {
+    putFrom: (digest, from) => store.put(digest, from(0)),
+    get: async (digest) => verifyDigest(digest, await store.getUnverified(digest)),
+    async getUnverified(digest) {
       const path = pathOf(checkDigest(digest));
       try {
-        return verifyDigest(digest, readPieces(await open(path, 'r')));
+        return readPieces(await open(path, 'r'));
       } catch (cause) {
         throw isAbsent(cause) ? blobNotFound(digest) : storeFailed(cause);
       }
     },
   };
+  return store;
 }
 
 async function* readPieces(file: FileHandle): AsyncGenerator<Uint8Array> {

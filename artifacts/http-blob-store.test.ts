@@ -8,7 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { afterAll, describe, expect, test } from 'vitest';
 import { toCfnError, toProblem } from '../proto/index.ts';
 import { blobStoreContract, digestOf, inPieces, readAll } from './blob-store.contract.ts';
-import { folderBlobStore } from './folder-blob-store.ts';
+import { openBlobFolder } from '../gateway/blob-folder.ts';
 import { httpBlobStore } from './http-blob-store.ts';
 
 const TOKEN = 'token-of-the-test';
@@ -27,11 +27,11 @@ async function serve(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/blobs`;
 }
 
-/** A small server of the same routes as the gateway's, over a folder store. `damaged` blobs are served with a bit flipped. */
+/** A small server of the same routes as the gateway's, over its folder. `damaged` blobs are served with a bit flipped. */
 async function blobServer(): Promise<{ url: string; damaged: Set<string> }> {
   const dir = await mkdtemp(join(tmpdir(), 'cfn-http-blobs-'));
   cleanUp.push(() => rm(dir, { recursive: true, force: true }));
-  const store = folderBlobStore(join(dir, 'blobs'));
+  const store = await openBlobFolder(join(dir, 'blobs'), () => new Date());
   const damaged = new Set<string>();
   const url = await serve((request, response) => {
     void (async () => {
@@ -39,10 +39,15 @@ async function blobServer(): Promise<{ url: string; damaged: Set<string> }> {
       try {
         if (request.headers.authorization !== `Bearer ${TOKEN}`) return void response.writeHead(401).end();
         if (request.method === 'PUT') await store.put(digest, request);
-        if (request.method === 'HEAD' && !(await store.has(digest))) return void response.writeHead(404).end();
+        if (request.method === 'PATCH')
+          await store.resume(digest, 'me', Number(request.headers['upload-offset']), request);
+        const held = await store.get(digest);
+        if (request.method === 'HEAD' && held === undefined)
+          return void response.writeHead(404, { 'upload-offset': await store.begun(digest, 'me') }).end();
         if (request.method !== 'GET') return void response.end();
+        if (held === undefined) return void response.writeHead(404).end();
         let first = damaged.has(digest);
-        const pieces = Readable.from(await store.get(digest)).map((piece: Uint8Array) => {
+        const pieces = Readable.from(held.stream()).map((piece: Uint8Array) => {
           const out = first ? piece.with(0, (piece[0] ?? 0) ^ 1) : piece;
           first = false;
           return out;
@@ -66,6 +71,41 @@ describe('httpBlobStore', () => {
 
   const bytes = new Uint8Array(300_000).fill(7);
   const digest = digestOf(bytes);
+
+  test('goes on where an upload broke off, and from the start when what is there is something else', async () => {
+    const { url } = await blobServer();
+    const store = httpBlobStore({ url, token: TOKEN, fetch });
+    const big = new Uint8Array(40_000_000).map((_, i) => i % 251);
+    const name = digestOf(big);
+    const broken = (content: Uint8Array) =>
+      async function* (offset: number): AsyncGenerator<Uint8Array> {
+        yield* inPieces(content.subarray(offset, 30_000_000));
+        throw new RangeError('source failed');
+      };
+    const asked: number[] = [];
+    const whole = (offset: number): AsyncIterable<Uint8Array> => {
+      asked.push(offset);
+      return inPieces(big.subarray(offset), 1_000_000);
+    };
+    await expect(store.putFrom(name, broken(big))).rejects.toThrow('source failed');
+    expect(await store.has(name)).toBe(false);
+    await store.putFrom(name, whole);
+    expect(asked.every((offset) => offset > 0)).toBe(true);
+    await store.putFrom(name, () => inPieces(new Uint8Array())); // it is there
+    expect((await readAll(await store.get(name))).equals(big)).toBe(true);
+
+    const other = big.with(5, 1);
+    const otherName = digestOf(other);
+    await expect(store.putFrom(otherName, broken(big))).rejects.toThrow('source failed');
+    const offsets: number[] = [];
+    await store.putFrom(otherName, (offset) => {
+      offsets.push(offset);
+      return inPieces(other.subarray(offset));
+    });
+    expect(offsets[0]).toBeGreaterThan(0);
+    expect(offsets.at(-1)).toBe(0);
+    expect(await store.has(otherName)).toBe(true);
+  });
 
   test('says that a token is refused', async () => {
     const { url } = await blobServer();

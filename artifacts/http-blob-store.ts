@@ -3,11 +3,14 @@ import { blobNotFound, checkDigest, verifyDigest, type BlobStore } from './blob-
 
 /** How long the store may take to begin its answer to a question without a body, in ms. */
 const ANSWER_MS_MAX = 30_000;
+/** How often an upload is begun that the store wants begun elsewhere. */
+const PUT_ATTEMPTS_MAX = 3;
 /** Largest problem document that is read of a refusal, in bytes. */
 const PROBLEM_BYTES_MAX = 64 * 1024;
 
 /**
- * Blobs behind HTTP: `HEAD`, `GET` and `PUT {url}/{digest}` with a bearer token, as the gateway serves them.
+ * Blobs behind HTTP: `HEAD`, `GET`, `PUT` and `PATCH {url}/{digest}` with a bearer token, as the gateway serves them. Uploads that go on where
+ * they broke off use the fields of draft-ietf-httpbis-resumable-upload: `Upload-Offset` in the answer to HEAD and in PATCH.
  *
  * @param options.url for example `https://host/v1/blobs`
  */
@@ -19,10 +22,11 @@ export function httpBlobStore(options: {
   const base = options.url.replace(/\/+$/, '');
   const ask = async (
     digest: string,
-    init: RequestInit & { duplex?: 'half' },
+    init: Omit<RequestInit, 'headers'> & { duplex?: 'half'; headers?: Readonly<Record<string, string>> },
     signal?: AbortSignal,
   ): Promise<Response> => {
     const headers = {
+      ...init.headers,
       authorization: `Bearer ${options.token}`,
       ...(init.body ? { 'content-type': 'application/octet-stream' } : {}),
     };
@@ -38,6 +42,41 @@ export function httpBlobStore(options: {
       throw cause instanceof CfnError ? cause : unreachable(base, cause);
     }
   };
+  const send = async (
+    digest: string,
+    bytes: AsyncIterable<Uint8Array>,
+    init: { method: string; headers?: Readonly<Record<string, string>> },
+  ): Promise<void> => {
+    // What goes wrong while reading the source is the source's error, not the network's.
+    let sourceError: unknown;
+    const source = bytes[Symbol.asyncIterator]();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        try {
+          const next = await source.next();
+          if (next.done === true) controller.close();
+          else controller.enqueue(next.value);
+        } catch (error) {
+          sourceError = error;
+          controller.error(error);
+        }
+      },
+      cancel: async () => void (await source.return?.()),
+    });
+    let response: Response;
+    try {
+      response = await ask(digest, { ...init, body, duplex: 'half' });
+    } catch (error) {
+      throw sourceError instanceof Error ? sourceError : error;
+    }
+    if (!response.ok) throw await refusalOf(response, digest);
+    await response.body?.cancel();
+  };
+  const getUnverified = async (digest: string): Promise<AsyncIterable<Uint8Array>> => {
+    const response = await ask(digest, { method: 'GET' });
+    if (!response.ok || response.body === null) throw await refusalOf(response, digest);
+    return readBody(response.body, base);
+  };
   return {
     async has(digest) {
       const response = await ask(digest, { method: 'HEAD' }, AbortSignal.timeout(ANSWER_MS_MAX));
@@ -45,37 +84,27 @@ export function httpBlobStore(options: {
       if (!response.ok) throw await refusalOf(response, digest);
       return true;
     },
-    async put(digest, bytes) {
-      // What goes wrong while reading the source is the source's error, not the network's.
-      let sourceError: unknown;
-      const source = verifyDigest(digest, bytes);
-      const body = new ReadableStream<Uint8Array>({
-        async pull(controller) {
-          try {
-            const next = await source.next();
-            if (next.done === true) controller.close();
-            else controller.enqueue(next.value);
-          } catch (error) {
-            sourceError = error;
-            controller.error(error);
-          }
-        },
-        cancel: async () => void (await source.return(undefined)),
-      });
-      let response: Response;
-      try {
-        response = await ask(digest, { method: 'PUT', body, duplex: 'half' });
-      } catch (error) {
-        throw sourceError instanceof Error ? sourceError : error;
+    put: (digest, bytes) => send(digest, verifyDigest(digest, bytes), { method: 'PUT' }),
+    async putFrom(digest, from) {
+      for (let attempt = 1; ; attempt++) {
+        const there = await ask(digest, { method: 'HEAD' }, AbortSignal.timeout(ANSWER_MS_MAX));
+        if (there.ok) return;
+        if (there.status !== 404) throw await refusalOf(there, digest);
+        const given = Number(there.headers.get('upload-offset') ?? 0);
+        const offset = Number.isSafeInteger(given) && given > 0 ? given : 0;
+        try {
+          await send(digest, from(offset), { method: 'PATCH', headers: { 'upload-offset': String(offset) } });
+          return;
+        } catch (error) {
+          // The upload that broke off was still being written, or what the store had of it was something else and is given up.
+          const code = error instanceof CfnError ? error.code : undefined;
+          const again = code === 'CFN_CONFLICT' || (code === 'CFN_ARTIFACT_ALTERED' && offset > 0);
+          if (!again || attempt === PUT_ATTEMPTS_MAX) throw error;
+        }
       }
-      if (!response.ok) throw await refusalOf(response, digest);
-      await response.body?.cancel();
     },
-    async get(digest) {
-      const response = await ask(digest, { method: 'GET' });
-      if (!response.ok || response.body === null) throw await refusalOf(response, digest);
-      return verifyDigest(digest, readBody(response.body, base));
-    },
+    get: async (digest) => verifyDigest(digest, await getUnverified(digest)),
+    getUnverified,
   };
 }
 

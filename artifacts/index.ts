@@ -1,4 +1,4 @@
-export { segmentOpener, type ModelFile, type SegmentOpener } from './stream.ts';
+export { sealedBytes, segmentAad, segmentCount, segmentNonce, TAG_BYTES, type ModelFile } from './stream.ts';
 export { sealModel, MODEL_ENTRY, type SealedModel, type SealProgress } from './seal-model.ts';
 export type { BlobStore } from './blob-store.ts';
 export { folderBlobStore } from './folder-blob-store.ts';

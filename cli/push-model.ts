@@ -1,21 +1,17 @@
-import { writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { httpBlobStore, MODEL_ENTRY, sealModel } from '../artifacts/index.ts';
-import {
-  CfnError,
-  dataKeyInfo,
-  digestSchema,
-  kmsInfoSchema,
-  modelReferenceSchema,
-  parseModelPackage,
-  sealTo,
-  type Grant,
-  type ModelPackage,
-} from '../proto/index.ts';
+import { httpBlobStore, MODEL_ENTRY, sealModel, type SealedModel, type SealProgress } from '../artifacts/index.ts';
+import { CfnError, digestSchema, modelReferenceSchema, parseModelPackage, type Grant } from '../proto/index.ts';
 import { apiClient, kmsApi, type Api } from './api.ts';
 import type { Cli } from './context.ts';
 import { modelPath } from './deploy-project.ts';
+import { kmsKeeper, type KeyKeeper } from './key-keeper.ts';
+import type { Step } from './output.ts';
+import { progressBar } from './progress-bar.ts';
+import { pushState, type PushState } from './push-state.ts';
 import { need, tokenTenant, type Settings } from './settings.ts';
+
+/** How often the bar is drawn anew, in ms. */
+const PROGRESS_MS = 100;
 
 export interface PushedModel {
   readonly model: string;
@@ -27,101 +23,94 @@ export interface PushedModel {
 }
 
 /**
- * Encrypts a model here, gives the ciphertext to the gateway's blob store and the data key, sealed, to the KMS.
- * The catalogue comes last: what it lists is complete.
+ * Encrypts a model here, gives the ciphertext to the gateway's blob store and the data key to its keeper.
+ * The catalogue comes last: what it lists is complete. A push that broke off goes on where it did when it is asked for again.
  *
  * @param model owner/name@version
  * @param files the entry first; the others are its external data, under their own names
+ * @param keeper of the data key; the KMS of the settings, unless given
+ * @param startOver forgets a push that broke off
+ * @throws {CfnError} `CFN_CONFLICT` when the catalogue has the model; `CFN_INPUT_INVALID` when a file changed since the push broke off
  */
 export async function pushModel(
   {
     model,
     files,
     keeper,
+    startOver = false,
   }: {
     readonly model: string;
     readonly files: readonly { readonly path: string; readonly source: string }[];
     readonly keeper?: KeyKeeper | undefined;
+    readonly startOver?: boolean;
   },
   settings: Settings,
   cli: Cli,
 ): Promise<PushedModel> {
-  const { context, output } = cli;
   demandReference(model);
   const owner = tokenTenant(need(settings, 'token'));
   if (owner !== undefined && !model.startsWith(`${owner}/`))
     throw new CfnError('CFN_TOKEN_SCOPE', `the token is of tenant ${owner}, the model is ${model}`);
   const gateway = gatewayApi(settings, cli);
-  if (await isListed(gateway, model)) {
-    // Each push has a fresh key, so the same file pushed again would be another package.
-    throw new CfnError('CFN_CONFLICT', `${model} is in the catalogue already`);
+  const { kms, step, give, secret } = keeper ?? (await kmsKeeper(settings, cli));
+  const state = pushState([model, need(settings, 'gateway'), kms.url], secret, cli.context);
+  if (startOver) await state.remove();
+  const begun = await state.read();
+  try {
+    const listed = await listedDigest(gateway, model);
+    if (listed !== undefined && listed !== begun?.digest) {
+      // Each push has a fresh key, so the same file pushed again would be another package.
+      throw new CfnError('CFN_CONFLICT', `${model} is in the catalogue already`);
+    }
+    const sealed = await sealAndStore({ model, files, kms, begun, state }, settings, cli);
+    try {
+      const giving = cli.output.step(step);
+      await give(sealed.dataKey, sealed.digest, model);
+      giving.done();
+    } finally {
+      sealed.dataKey.fill(0);
+    }
+    await gateway.json('POST', '/v1/models', z.object({ digest: z.literal(sealed.digest) }), sealed.manifestBytes);
+    await state.remove();
+    const { files: stored } = await parseModelPackage(sealed.manifestBytes);
+    return { model, digest: sealed.digest, bytes: stored.reduce((sum, { bytes }) => sum + bytes, 0), kms: kms.url };
+  } finally {
+    begun?.dataKey.fill(0);
   }
-  const kept = keeper === undefined ? await atKms(settings, cli) : inFile(keeper);
+}
 
+async function sealAndStore(
+  options: Pick<Parameters<typeof sealModel>[0], 'model' | 'files' | 'kms' | 'begun'> & { readonly state: PushState },
+  settings: Settings,
+  { context, output }: Cli,
+): Promise<SealedModel> {
+  const { model, begun, state } = options;
+  if (begun !== undefined) output.note(`going on with the push of ${model} that broke off; --start-over forgets it`);
+  const titles = { sealing: `encrypting ${model}`, storing: `storing ${model}` };
+  let current: { readonly name: keyof typeof titles; readonly step: Step; readonly startMs: number } | undefined;
+  let shownMs = -PROGRESS_MS;
+  const onProgress = ({ step, bytesDone, bytesTotal }: SealProgress): void => {
+    const nowMs = context.monotonicMs();
+    if (current?.name !== step) {
+      current?.step.done();
+      current = { name: step, step: output.step(titles[step]), startMs: nowMs };
+    }
+    if (nowMs - shownMs < PROGRESS_MS && bytesDone < bytesTotal) return;
+    shownMs = nowMs;
+    current.step.update(progressBar(bytesDone, bytesTotal, nowMs - current.startMs));
+  };
   const store = httpBlobStore({
     url: `${need(settings, 'gateway').replace(/\/+$/, '')}/v1/blobs`,
     token: need(settings, 'token'),
-    fetch: context.fetch,
+    fetch: (url, init) => context.fetch(url, { ...init, signal: anyOf(context.ended, init?.signal) }),
   });
-  const sealing = output.step(`encrypting ${model} here and storing the ciphertext`);
-  const { manifestBytes, digest, dataKey } = await sealModel({
-    model,
-    files,
-    kms: kept.kms,
-    store,
-    onProgress: ({ path, step, bytesDone, bytesTotal }) =>
-      sealing.update(`${path}, ${step} ${percent(bytesDone, bytesTotal)}`),
-  });
-  sealing.done();
-  try {
-    const giving = output.step(kept.step);
-    await kept.give(dataKey, digest, model);
-    giving.done();
-  } finally {
-    dataKey.fill(0);
-  }
-  await gateway.json('POST', '/v1/models', z.object({ digest: z.literal(digest) }), manifestBytes);
-  const { files: sealed } = await parseModelPackage(manifestBytes);
-  return { model, digest, bytes: sealed.reduce((sum, { bytes }) => sum + bytes, 0), kms: kept.kms.url };
+  const sealed = await sealModel({ ...options, store, beforeStoring: (made) => state.write(made), onProgress });
+  current?.step.done();
+  return sealed;
 }
 
-/** A key broker of others, who is given the key by hand. */
-export interface KeyKeeper {
-  /** See `parseKbsUrl`. */
-  readonly url: string;
-  readonly keyFile: string;
-}
-
-/** Where a data key goes. */
-interface Kept {
-  readonly kms: ModelPackage['kms'];
-  readonly step: string;
-  readonly give: (dataKey: Uint8Array, digest: string, model: string) => Promise<void>;
-}
-
-async function atKms(settings: Settings, { context }: Cli): Promise<Kept> {
-  const kms = kmsApi(settings, context);
-  const { publicKey } = await kms.json('GET', '/v1/info', kmsInfoSchema);
-  return {
-    kms: { url: need(settings, 'kms'), publicKey },
-    step: 'giving the data key to the KMS, sealed to it',
-    async give(dataKey, digest, model) {
-      const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest));
-      await kms.json('PUT', `/v1/models/${digest}`, z.object({ digest: z.literal(digest) }), { model, sealedKey });
-    },
-  };
-}
-
-function inFile({ url, keyFile }: KeyKeeper): Kept {
-  return {
-    kms: { url },
-    step: 'writing the data key to its file',
-    give: (dataKey) =>
-      writeFile(keyFile, dataKey, { mode: 0o600, flag: 'wx' }).catch((cause: unknown) => {
-        throw new CfnError('CFN_USAGE', `--key-out: cannot make ${keyFile}`, { cause });
-      }),
-  };
-}
+const anyOf = (ended: AbortSignal, other: AbortSignal | null | undefined): AbortSignal =>
+  other ? AbortSignal.any([ended, other]) : ended;
 
 /** Lets a function use a model: the KMS then releases its key to attested workers that run it. */
 export async function grantModel(
@@ -139,11 +128,11 @@ export async function grantModel(
   return { model, digest: found.digest, grant };
 }
 
-/** Whether the catalogue has the model. */
-export async function isListed(gateway: Api, model: string): Promise<boolean> {
+/** The digest under which the catalogue has the model, if it does. */
+export async function listedDigest(gateway: Api, model: string): Promise<string | undefined> {
   const listSchema = z.object({ models: z.array(z.object({ model: z.string(), digest: digestSchema })) });
   const { models } = await gateway.json('GET', '/v1/models', listSchema);
-  return models.some((listed) => listed.model === model);
+  return models.find((listed) => listed.model === model)?.digest;
 }
 
 /** The first file is the entry, the others keep their names. */
@@ -170,5 +159,3 @@ function demandReference(model: string): void {
     throw new CfnError('CFN_USAGE', `model: expected owner/name@version in lower case, have ${model.slice(0, 200)}`);
   }
 }
-
-const percent = (done: number, total: number): string => `${total === 0 ? 100 : Math.floor((100 * done) / total)} %`;

@@ -1,17 +1,18 @@
 import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { sha256Hex, utf8 } from '../proto/index.ts';
 import { openBlobFolder } from './blob-folder.ts';
 
+const now = (): Date => new Date();
 const folder = (): string => mkdtempSync(join(tmpdir(), 'cfn-blobs-'));
 async function* parts(...texts: string[]): AsyncIterable<Uint8Array> {
   for (const text of texts) yield utf8(text);
 }
 
 test('gives back what was put, by digest', async () => {
-  const store = await openBlobFolder(folder());
+  const store = await openBlobFolder(folder(), now);
   const digest = await sha256Hex(utf8('hello world'));
   expect(await store.size(digest)).toBeUndefined();
   await store.put(digest, parts('hello ', 'world'));
@@ -24,7 +25,7 @@ test('gives back what was put, by digest', async () => {
 
 test('refuses a wrong digest and keeps nothing of it', async () => {
   const dir = folder();
-  const store = await openBlobFolder(dir);
+  const store = await openBlobFolder(dir, now);
   const digest = await sha256Hex(utf8('hello'));
   await expect(store.put(digest, parts('hellO'))).rejects.toMatchObject({ code: 'CFN_ARTIFACT_ALTERED' });
   expect(await store.get(digest)).toBeUndefined();
@@ -33,24 +34,105 @@ test('refuses a wrong digest and keeps nothing of it', async () => {
 
 test('an upload that breaks off leaves nothing', async () => {
   const dir = folder();
-  const store = await openBlobFolder(dir);
-  async function* broken(): AsyncIterable<Uint8Array> {
-    yield utf8('hel');
-    throw new Error('gone');
-  }
-  await expect(store.put(await sha256Hex(utf8('hello')), broken())).rejects.toThrow('gone');
+  const store = await openBlobFolder(dir, now);
+  await expect(store.put(await sha256Hex(utf8('hello')), broken('hel'))).rejects.toThrow('gone');
   expect(readdirSync(join(dir, 'incoming'))).toEqual([]);
 });
 
 test('removes what an interrupted process left', async () => {
   const dir = folder();
-  await openBlobFolder(dir);
+  await openBlobFolder(dir, now);
   writeFileSync(join(dir, 'incoming', 'left'), 'x');
-  await openBlobFolder(dir);
+  await openBlobFolder(dir, now);
   expect(readdirSync(join(dir, 'incoming'))).toEqual([]);
 });
 
 test('a name that is no digest never becomes a path', async () => {
-  const store = await openBlobFolder(folder());
+  const store = await openBlobFolder(folder(), now);
   await expect(store.put('../../etc/x', parts('x'))).rejects.toMatchObject({ code: 'CFN_INPUT_INVALID' });
+});
+
+async function* broken(...texts: string[]): AsyncIterable<Uint8Array> {
+  yield* parts(...texts);
+  throw new Error('gone');
+}
+
+describe('an upload that goes on', () => {
+  test('takes only what is missing, also after the service was started anew', async () => {
+    const dir = folder();
+    const digest = await sha256Hex(utf8('hello world'));
+    const first = await openBlobFolder(dir, now);
+    await expect(first.resume(digest, 'acme', 0, broken('hel', 'lo'))).rejects.toThrow('gone');
+    expect(await first.size(digest)).toBeUndefined();
+    const store = await openBlobFolder(dir, now);
+    expect(await store.begun(digest, 'acme')).toBe(5);
+    await store.resume(digest, 'acme', 5, parts(' world'));
+    expect(await store.size(digest)).toBe(11);
+    expect(await store.begun(digest, 'acme')).toBe(0);
+    expect(readdirSync(join(dir, 'incoming'))).toEqual([]);
+  });
+
+  test('is each uploader’s own', async () => {
+    const store = await openBlobFolder(folder(), now);
+    const digest = await sha256Hex(utf8('hello'));
+    await expect(store.resume(digest, 'mallory', 0, broken('spoilt'))).rejects.toThrow('gone');
+    expect(await store.begun(digest, 'acme')).toBe(0);
+    await store.resume(digest, 'acme', 0, parts('hello'));
+    expect(await store.size(digest)).toBe(5);
+  });
+
+  test('refuses another offset, and gives up what has another digest', async () => {
+    const store = await openBlobFolder(folder(), now);
+    const digest = await sha256Hex(utf8('hello'));
+    await expect(store.resume(digest, 'acme', 0, broken('hel'))).rejects.toThrow('gone');
+    for (const offset of [0, 2, 4])
+      await expect(store.resume(digest, 'acme', offset, parts('lo'))).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
+    await expect(store.resume(digest, 'acme', 3, parts('LO'))).rejects.toMatchObject({ code: 'CFN_ARTIFACT_ALTERED' });
+    expect(await store.begun(digest, 'acme')).toBe(0);
+    expect(await store.size(digest)).toBeUndefined();
+  });
+
+  test('takes over from one that hangs', async () => {
+    const store = await openBlobFolder(folder(), now);
+    const digest = await sha256Hex(utf8('hello'));
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const hanging = store.resume(
+      digest,
+      'acme',
+      0,
+      (async function* () {
+        yield utf8('he');
+        await released;
+        yield utf8('XX');
+      })(),
+    );
+    hanging.catch(() => undefined);
+    await expect.poll(() => store.begun(digest, 'acme')).toBe(2);
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    const second = store.resume(
+      digest,
+      'acme',
+      2,
+      (async function* () {
+        begin();
+        await released;
+        yield utf8('llo');
+      })(),
+    );
+    await begun;
+    release();
+    await expect(hanging).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
+    await second;
+    expect(await store.size(digest)).toBe(5);
+  });
+
+  test('is forgotten after a week', async () => {
+    const dir = folder();
+    const digest = await sha256Hex(utf8('hello'));
+    const store = await openBlobFolder(dir, now);
+    await expect(store.resume(digest, 'acme', 0, broken('hel'))).rejects.toThrow('gone');
+    const later = (): Date => new Date(Date.now() + 8 * 24 * 3600_000);
+    expect(await (await openBlobFolder(dir, later)).begun(digest, 'acme')).toBe(0);
+    expect(readdirSync(join(dir, 'incoming'))).toEqual([]);
+  });
 });

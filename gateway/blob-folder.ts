@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { CfnError, MODEL_FILE_BYTES_MAX } from '../proto/index.ts';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { CfnError } from '../proto/index.ts';
+import { onDisk, openUpload, sizeOf } from './upload.ts';
 
 export interface Blob {
   readonly bytes: number;
@@ -16,75 +17,112 @@ export interface BlobStore {
   /**
    * Takes a blob whose SHA-256 must be `digest`. After it returns the blob is durable; before, nobody sees it.
    *
-   * @throws {CfnError} `CFN_ARTIFACT_ALTERED` when the digest differs, `CFN_BODY_TOO_LARGE` over the limit of a model file.
+   * @throws {CfnError} `CFN_ARTIFACT_ALTERED` when the digest differs, `CFN_BODY_TOO_LARGE` over the limit of a model file,
+   *   `CFN_STORE_FAILED` when the disk is full or fails
    */
   put(digest: string, source: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Bytes that an upload of `by` brought before it broke off; 0 when there was none. */
+  begun(digest: string, by: string): Promise<number>;
+  /**
+   * Goes on with an upload, from `offset` to the end of the blob. When the source breaks off, what came is kept for the next attempt of `by`;
+   * an attempt that begins while another is under way takes over from it.
+   *
+   * @throws {CfnError} as `put`; what had come is given up then. `CFN_CONFLICT` when `offset` is not what `begun` says, or another took over
+   */
+  resume(digest: string, by: string, offset: number, source: AsyncIterable<Uint8Array>): Promise<void>;
   get(digest: string): Promise<Blob | undefined>;
 }
 
-/** A folder with one file per digest. Files that an interrupted upload left are removed at the start. */
-export async function openBlobFolder(folder: string): Promise<BlobStore> {
+/** How long a broken-off upload is kept for the next attempt, in ms. */
+const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
+const BEGUN = '.begun';
+
+/**
+ * A folder with one file per digest. What arrives lies in `incoming` until it is whole, verified and synced. At the start that is emptied of
+ * all but uploads that can go on.
+ */
+export async function openBlobFolder(folder: string, now: () => Date): Promise<BlobStore> {
   const incoming = join(folder, 'incoming');
-  await rm(incoming, { recursive: true, force: true });
   await mkdir(incoming, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(incoming)) {
+    const path = join(incoming, name);
+    if (name.endsWith(BEGUN) && (await stat(path)).mtimeMs > now().getTime() - BEGUN_MS_MAX) continue;
+    await rm(path, { recursive: true, force: true });
+  }
+  const underWay = new Map<string, symbol>();
   // The digest is validated by the route; here it decides a path, so it is looked at again.
   const pathOf = (digest: string): string => {
     if (!/^[0-9a-f]{64}$/.test(digest))
       throw new CfnError('CFN_INPUT_INVALID', 'a blob is named by 64 lower-case hexadecimal digits');
     return join(folder, digest);
   };
-  const size = async (digest: string): Promise<number | undefined> => {
-    try {
-      return (await stat(pathOf(digest))).size;
-    } catch (cause) {
-      if (isMissing(cause)) return undefined;
-      throw cause;
-    }
-  };
+  /** One upload of a blob for each uploader: nobody can spoil another's. */
+  const begunPath = (digest: string, by: string): string =>
+    join(incoming, `${basename(pathOf(digest))}-${createHash('sha256').update(by).digest('hex')}${BEGUN}`);
+  const publish = (from: string, to: string): Promise<void> =>
+    onDisk(async () => {
+      await rename(from, to);
+      await syncFolder(folder);
+    });
 
   return {
-    size,
+    size: async (digest) => sizeOf(pathOf(digest)),
     async put(digest, source) {
       const target = pathOf(digest);
       const temporary = join(incoming, randomUUID());
       try {
-        await writeVerified(temporary, digest, source);
-        await rename(temporary, target);
-        await syncFolder(folder);
+        await receive(temporary, digest, source);
+        await publish(temporary, target);
       } finally {
         await rm(temporary, { force: true });
       }
     },
+    begun: async (digest, by) => (await sizeOf(begunPath(digest, by))) ?? 0,
+    async resume(digest, by, offset, source) {
+      const target = pathOf(digest);
+      const path = begunPath(digest, by);
+      const mine = Symbol(digest);
+      underWay.set(path, mine);
+      const check = (bytes: number): void => {
+        if (underWay.get(path) !== mine) throw new CfnError('CFN_CONFLICT', 'another upload of this blob took over');
+        if (bytes !== offset) throw new CfnError('CFN_CONFLICT', `the upload goes on at ${bytes}, not at ${offset}`);
+      };
+      try {
+        await receive(path, digest, source, check);
+        await publish(path, target);
+      } catch (error) {
+        // Of no use to a later attempt: other bytes, or a disk that is full of them.
+        if (error instanceof CfnError && error.code !== 'CFN_CONFLICT') await rm(path, { force: true });
+        throw error;
+      } finally {
+        if (underWay.get(path) === mine) underWay.delete(path);
+      }
+    },
     async get(digest) {
-      const bytes = await size(digest);
-      if (bytes === undefined) return undefined;
       const path = pathOf(digest);
+      const bytes = await sizeOf(path);
+      if (bytes === undefined) return undefined;
       return { bytes, stream: () => createReadStream(path, { highWaterMark: 256 * 1024 }) };
     },
   };
 }
 
-async function writeVerified(path: string, digest: string, source: AsyncIterable<Uint8Array>): Promise<void> {
-  const hash = createHash('sha256');
-  const file = await open(path, 'wx', 0o600);
-  try {
-    let bytes = 0;
-    for await (const chunk of source) {
-      bytes += chunk.length;
-      // 16 bytes of tag for each segment of at least 1 MiB come on top of the plaintext limit.
-      if (bytes > MODEL_FILE_BYTES_MAX + MODEL_FILE_BYTES_MAX / 65_536) {
-        throw new CfnError('CFN_BODY_TOO_LARGE', `a blob has at most ${MODEL_FILE_BYTES_MAX} bytes`);
-      }
-      hash.update(chunk);
-      await file.writeFile(chunk);
-    }
-    const actual = hash.digest('hex');
-    if (actual !== digest)
-      throw new CfnError('CFN_ARTIFACT_ALTERED', `the blob has digest ${actual}, expected ${digest}`);
-    await file.sync();
-  } finally {
-    await file.close();
+/** @param check is asked before each step, with the bytes that lay there when the upload went on */
+async function receive(
+  path: string,
+  digest: string,
+  source: AsyncIterable<Uint8Array>,
+  check: (bytes: number) => void = () => undefined,
+): Promise<void> {
+  await using upload = await openUpload(path);
+  const before = upload.bytes;
+  check(before);
+  for await (const chunk of source) {
+    check(before);
+    await upload.write(chunk);
   }
+  check(before);
+  await upload.finish(digest);
 }
 
 /** Makes a rename durable. */
@@ -96,5 +134,3 @@ async function syncFolder(folder: string): Promise<void> {
     await handle.close();
   }
 }
-
-const isMissing = (cause: unknown): boolean => (cause as NodeJS.ErrnoException).code === 'ENOENT';

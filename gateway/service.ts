@@ -44,7 +44,7 @@ export interface RunningGateway {
 export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
   const { policy, now, monotonicMs, randomBytes, log } = options;
   const state = await openState(options.stateFolder, options);
-  const blobs = await openBlobFolder(state.blobFolder);
+  const blobs = await openBlobFolder(state.blobFolder, now);
   const policyName = { name: policy.name, digest: await policyDigest(policy) };
   const store = sqliteStore(state.databasePath);
 

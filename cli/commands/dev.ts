@@ -12,7 +12,7 @@ import { deployProject, loadFailure, type Deployment } from '../deploy-project.t
 import { putSecrets } from '../function-secrets.ts';
 import { readDevVars } from '../secret-values.ts';
 import { openAuthorKey } from '../author-key.ts';
-import { gatewayApi, grantModel, isListed, packageFiles, pushModel } from '../push-model.ts';
+import { gatewayApi, grantModel, listedDigest, packageFiles, pushModel } from '../push-model.ts';
 import { tenantOf, type Settings } from '../settings.ts';
 import { deploymentLines } from './deploy.ts';
 
@@ -84,8 +84,9 @@ async function pushModels(
   for (const model of new Set(models.map((entry) => entry.model))) {
     const sources = files[model]?.map((path) => resolve(projectDir, path));
     if (sources === undefined) continue;
-    if (!(await isListed(gatewayApi(settings, cli), model))) {
-      await pushModel({ model, files: packageFiles(sources, (path) => basename(path)) }, settings, cli);
+    if ((await listedDigest(gatewayApi(settings, cli), model)) === undefined) {
+      const files = packageFiles(sources, (path) => basename(path));
+      await pushModel({ model, files, startOver: true }, settings, cli);
     }
     const { thumbprint: author } = await openAuthorKey(cli.context);
     const until = new Date(cli.context.now().getTime() + GRANT_MS).toISOString();

@@ -6,10 +6,11 @@ import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { parseFunctionName } from '../function-name.ts';
+import { fileKeeper, type KeyKeeper } from '../key-keeper.ts';
 import { registerGrants } from '../kms/grants.ts';
 import { readTerms, termOptions, type TermOptions } from '../kms/terms.ts';
-import { grantModel, packageFiles, pushModel, type KeyKeeper } from '../push-model.ts';
-import { resolveSettings, settingOptions } from '../settings.ts';
+import { grantModel, packageFiles, pushModel } from '../push-model.ts';
+import { resolveSettings, settingOptions, type Settings } from '../settings.ts';
 
 export function register(program: Command, cli: Cli): void {
   const model = program.command('model').description('Push models encrypted, and grant their use');
@@ -24,6 +25,7 @@ export function register(program: Command, cli: Cli): void {
       'the key is kept by a key broker (KBS) instead, as this resource: kbs+https://HOST/REPOSITORY/TYPE/TAG',
     )
     .option('--key-out <file>', 'with --kbs: a new file for the key, mode 0600, which you put into the broker yourself')
+    .option('--start-over', 'forget a push of this model that broke off, instead of going on with it')
     .action((file: string, options: PushOptions) => pushAction(file, options, cli));
   settingOptions(push, 'gateway', 'token', 'kms', 'kmsToken');
   const grant = model
@@ -51,6 +53,7 @@ interface PushOptions {
   readonly file?: readonly string[];
   readonly kbs?: string;
   readonly keyOut?: string;
+  readonly startOver?: boolean;
 }
 
 async function pushAction(file: string, options: PushOptions, cli: Cli): Promise<void> {
@@ -60,7 +63,8 @@ async function pushAction(file: string, options: PushOptions, cli: Cli): Promise
     {
       model: options.name,
       files: packageFiles(sources, (path) => basename(path)),
-      keeper: await keeperOf(options, cli),
+      keeper: await keeperOf(options, settings, cli),
+      startOver: options.startOver === true,
     },
     settings,
     cli,
@@ -76,7 +80,11 @@ async function pushAction(file: string, options: PushOptions, cli: Cli): Promise
 }
 
 /** Who is to have the key. */
-async function keeperOf({ kbs, keyOut }: PushOptions, { context }: Cli): Promise<KeyKeeper | undefined> {
+async function keeperOf(
+  { kbs, keyOut }: PushOptions,
+  settings: Settings,
+  { context }: Cli,
+): Promise<KeyKeeper | undefined> {
   if (kbs === undefined && keyOut === undefined) return undefined;
   if (kbs === undefined || keyOut === undefined)
     throw new CfnError(
@@ -88,7 +96,7 @@ async function keeperOf({ kbs, keyOut }: PushOptions, { context }: Cli): Promise
   // Before the model is encrypted, which can take long.
   if ((await lstat(keyFile).catch(() => undefined)) !== undefined)
     throw new CfnError('CFN_USAGE', `--key-out: ${keyFile} is there already`);
-  return { url: kbs, keyFile };
+  return fileKeeper(kbs, keyFile, settings);
 }
 
 interface GrantOptions extends TermOptions {

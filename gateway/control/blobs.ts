@@ -2,7 +2,7 @@ import type { Hono } from 'hono';
 import { stream } from 'hono/streaming';
 import { CfnError, digestSchema } from '../../proto/index.ts';
 import type { AppContext, AppEnv, Gateway } from '../context.ts';
-import { requireRole } from '../tokens.ts';
+import { requireRole, type Caller } from '../tokens.ts';
 import { authenticate } from './authentication.ts';
 import { uploaded } from './body.ts';
 
@@ -10,9 +10,12 @@ import { uploaded } from './body.ts';
 export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   // Hono answers HEAD through the GET route, without the body.
   app.get('/v1/blobs/:digest', async (c) => {
-    await authenticate(c, gateway);
+    const caller = await authenticate(c, gateway);
     const digest = digestOf(c);
     const blob = await gateway.blobs.get(digest);
+    if (blob === undefined && c.req.method === 'HEAD') {
+      return c.body(null, 404, { 'upload-offset': String(await gateway.blobs.begun(digest, uploader(caller))) });
+    }
     if (blob === undefined) throw new CfnError('CFN_BLOB_NOT_FOUND', `no blob ${digest}`);
     c.header('content-type', 'application/octet-stream');
     c.header('content-length', String(blob.bytes));
@@ -33,7 +36,23 @@ export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     await gateway.blobs.put(digest, uploaded(c));
     return c.json({ digest, bytes: await gateway.blobs.size(digest) }, 201);
   });
+
+  // As in draft-ietf-httpbis-resumable-upload: an upload that broke off goes on where it did. HEAD says where.
+  app.patch('/v1/blobs/:digest', async (c) => {
+    const caller = await authenticate(c, gateway);
+    requireRole(caller, 'operator', 'tenant');
+    const digest = digestOf(c);
+    const offset = c.req.header('upload-offset') ?? '';
+    if (!/^\d{1,15}$/.test(offset))
+      throw new CfnError('CFN_INPUT_INVALID', 'upload-offset: expected a number of bytes');
+    const held = await gateway.blobs.size(digest);
+    if (held !== undefined) return c.json({ digest, bytes: held }, 200);
+    await gateway.blobs.resume(digest, uploader(caller), Number(offset), uploaded(c));
+    return c.json({ digest, bytes: await gateway.blobs.size(digest) }, 201);
+  });
 }
+
+const uploader = (caller: Caller): string => (caller.role === 'tenant' ? `tenant ${caller.tenant}` : caller.role);
 
 function digestOf(c: AppContext): string {
   const digest = digestSchema.safeParse(c.req.param('digest'));

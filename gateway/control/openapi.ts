@@ -29,6 +29,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     roles: ['operator', 'tenant'],
     body: 'application/octet-stream',
   },
+  'PATCH /v1/blobs/{digest}': {
+    summary: 'Go on with an upload at Upload-Offset, which HEAD tells; when it ends, the blob is whole',
+    roles: ['operator', 'tenant'],
+    body: 'application/octet-stream',
+  },
   'POST /v1/models': {
     summary: 'Add a model package by its manifest',
     roles: ['operator', 'tenant'],

@@ -200,25 +200,41 @@ function mailbox<T>(gone: Promise<Error>): { next: () => Promise<T>; onFrame: (m
   };
 }
 
-/** Bytes of an ONNX model y = x + W over `length` float32, where W lies in another file. Field numbers: onnx.proto3. */
+/**
+ * Bytes of an ONNX model y = x + W over `length` float32, where W lies in another file. Field numbers: onnx.proto3.
+ *
+ * @param tensors more than one: y = x + W0 + W1 …, which lie one after the other in that file
+ */
 export function addModel(
   length: number,
   external: readonly (readonly [key: string, value: string])[],
+  tensors = 1,
 ): Uint8Array<ArrayBuffer> {
   const type = message(2, message(1, number(1, 1), message(2, message(1, number(1, length)))));
-  const weights = [
-    number(1, length),
-    number(2, 1),
-    text(8, 'W'),
-    ...external.map(([key, value]) => message(13, text(1, key), text(2, value))),
-    number(14, 1),
-  ];
-  const node = message(1, text(1, 'x'), text(1, 'W'), text(2, 'y'), text(4, 'Add'));
+  const parts = Array.from({ length: tensors }, (_, i) => {
+    const place: typeof external =
+      tensors === 1
+        ? []
+        : [
+            ['offset', `${i * length * 4}`],
+            ['length', `${length * 4}`],
+          ];
+    const weights = [
+      number(1, length),
+      number(2, 1),
+      text(8, `W${i}`),
+      ...[...external, ...place].map(([key, value]) => message(13, text(1, key), text(2, value))),
+      number(14, 1),
+    ];
+    const [from, to] = [i === 0 ? 'x' : `y${i - 1}`, i === tensors - 1 ? 'y' : `y${i}`];
+    const node = message(1, text(1, from), text(1, `W${i}`), text(2, to), text(4, 'Add'));
+    return { node, weights: message(5, ...weights) };
+  });
   const graph = message(
     7,
-    node,
+    ...parts.map(({ node }) => node),
     text(2, 'add'),
-    message(5, ...weights),
+    ...parts.map(({ weights }) => weights),
     message(11, text(1, 'x'), type),
     message(12, text(1, 'y'), type),
   );

@@ -38,6 +38,9 @@ const MODEL: MessageType = {
 const TENSOR_EXTERNAL_DATA = 13;
 const TENSOR_DATA_LOCATION = 14;
 
+/** Largest tensor that ORT takes from memory, in bytes; the file may be larger. */
+const TENSOR_BYTES_MAX = 2 ** 31;
+
 /** Depth of messages in messages; protobuf itself stops at 100. */
 const DEPTH_MAX = 100;
 
@@ -69,6 +72,9 @@ function checkTensor(tensor: Uint8Array, files: ModelFiles): void {
   const offset = readNumber(entries.get('offset') ?? '0');
   const length = readNumber(entries.get('length') ?? '0');
   if (offset + length > file.length) throw malformed('has an external tensor that ends past its file');
+  // Said here, because ORT's own words are not passed on.
+  if ((length || file.length - offset) > TENSOR_BYTES_MAX)
+    throw malformed('has a tensor over 2 GiB, which ONNX Runtime does not take from memory');
 }
 
 function readEntry(bytes: Uint8Array): [key: string, value: string] {

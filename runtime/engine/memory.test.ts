@@ -78,6 +78,22 @@ describe('the memory of an engine', () => {
     expect(countInMemory(engine.pid, model.dataKey)).toBe(0);
   });
 
+  test('holds nothing of a load that was refused', async () => {
+    const lastByte = (bytes: Buffer): Buffer => {
+      bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
+      return bytes;
+    };
+    // The graph is loaded whole, and the weights are opened before their tag turns out to be wrong.
+    let files = 0;
+    const tamper = (bytes: Buffer): Buffer => (++files === 2 ? lastByte(bytes) : bytes);
+    expect(await loadModel(engine, model, { tamper })).toMatchObject({ op: 'failed', code: 'CFN_ARTIFACT_ALTERED' });
+    process.kill(engine.pid, 'SIGSTOP'); // it ends half a second later
+    expect(countInMemory(engine.pid, weights.subarray(64, 96))).toBe(0);
+    expect(countInMemory(engine.pid, model.dataKey)).toBe(0);
+    process.kill(engine.pid, 'SIGCONT');
+    expect(await engine.ended).toBe(1);
+  });
+
   test('holds nothing of a call after its answer', async () => {
     await loadModel(engine, model);
     const path = join(dir, 'engine.sock');

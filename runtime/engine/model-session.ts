@@ -37,7 +37,8 @@ export async function createModelSession(
   const entry = files.get(MODEL_ENTRY);
   if (entry === undefined) throw new CfnError('CFN_ENGINE_FAILED', `the model has no ${MODEL_ENTRY}`);
   checkExternalData(entry, files);
-  const session = await create(entry, {
+  const graph = new Uint8Array(entry); // ORT takes shared memory for external data, and for this not
+  const session = await create(graph, {
     executionProviders: ['cpu'],
     // No arena: it keeps freed tensors of one request for the next. A memory pattern holds no tensor: it is the plan by which all
     // tensors of a run come from one block, so that there is one to overwrite and not hundreds.
@@ -50,7 +51,7 @@ export async function createModelSession(
     // Threads that spin while they wait take the processors from sandboxes and other engines.
     extra: { session: { load_model_format: 'ONNX', intra_op: { allow_spinning: '0' } } },
     externalData: [...files].filter(([path]) => path !== MODEL_ENTRY).map(([path, data]) => ({ path, data })),
-  });
+  }).finally(() => graph.fill(0));
   const inputs = session.inputMetadata.map((input) => {
     const shape = shapeOf(input);
     if (shape === undefined) throw new CfnError('CFN_ENGINE_FAILED', `input ${input.name} is not a tensor of numbers`);

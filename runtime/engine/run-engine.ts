@@ -5,9 +5,10 @@ import { openChannel, type Frame } from '../ipc/channel.ts';
 import type { AgentToEngine, EngineToAgent } from '../ipc/messages.ts';
 import { makeWrappingKeys, unwrapDataKey, type WrappingKeys } from './data-key.ts';
 import { startLease, type Lease } from './lease.ts';
-import { modelLoader, type ModelLoader } from './model-loader.ts';
+import { giveBackFreed } from './memory-release.ts';
+import { modelLoader, type ModelFiles, type ModelLoader } from './model-loader.ts';
 import { modelServer, type ModelServer } from './model-server.ts';
-import { createModelSession } from './model-session.ts';
+import { createModelSession, type ModelSession } from './model-session.ts';
 
 /** After a failure the engine drains its channel this long, in ms, so that the agent reads the reason before the end. */
 const FAILED_LINGER_MS = 500;
@@ -101,17 +102,18 @@ export function runEngine(deps: {
       case 'ciphertext': {
         if (stage.at !== 'loading') throw outOfTurn(message.op);
         const { loader, lease } = stage;
-        const files = loader.push(message.path, payload, message.end);
+        const files = await loader.push(message.path, payload, message.end);
         if (files === undefined) return;
-        // Overwritten before anybody hears of the model: the session has copies of its own.
-        const session = await createModelSession(files, deps).finally(() => loader.wipe());
+        const session = await sessionOf(files, loader);
         lease.check();
         stage = {
           at: 'serving',
           server: modelServer(session, { lease, monotonicNs: deps.monotonicNs, onWorn: () => deps.exit(0) }),
           lease,
         };
-        return send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
+        await send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
+        setImmediate(giveBackFreed); // when nothing here refers to the files any more
+        return;
       }
       case 'listen':
         if (stage.at !== 'serving') throw outOfTurn(message.op);
@@ -130,8 +132,17 @@ export function runEngine(deps: {
     }
   }
 
+  /** The files are overwritten before anybody hears of the model: the session has copies of its own. */
+  async function sessionOf(files: ModelFiles, loader: ModelLoader): Promise<ModelSession> {
+    try {
+      return await createModelSession(files, deps);
+    } finally {
+      await loader.wipe();
+    }
+  }
+
   async function fail(error: unknown): Promise<void> {
-    if (stage.at === 'loading') stage.loader.wipe();
+    if (stage.at === 'loading') await stage.loader.wipe();
     if (stage.at === 'serving') stage.server.close();
     stage = { at: 'failed' };
     setTimeout(() => deps.exit(1), FAILED_LINGER_MS);

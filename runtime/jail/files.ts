@@ -25,9 +25,10 @@ const SOURCES: Readonly<Record<Kind, readonly string[]>> = {
   engine: ['package.json', 'proto', 'artifacts', 'runtime/lease-clock.ts', 'runtime/ipc', 'runtime/engine'],
   probe: ['package.json', 'runtime/jail'],
 };
+const KOFFI = ['koffi', `@koromix/koffi-linux-${process.arch}`];
 const PACKAGES: Readonly<Record<Kind, readonly string[]>> = {
-  sandbox: ['isolated-vm', 'node-gyp-build', 'koffi', `@koromix/koffi-linux-${process.arch}`],
-  engine: ['zod', 'jose', 'hpke', 'smol-toml', 'onnxruntime-node', 'onnxruntime-common'],
+  sandbox: ['isolated-vm', 'node-gyp-build', ...KOFFI],
+  engine: ['zod', 'jose', 'hpke', 'smol-toml', 'onnxruntime-node', 'onnxruntime-common', ...KOFFI],
   probe: [],
 };
 

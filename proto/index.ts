@@ -12,6 +12,7 @@ export * from './kms-api.ts';
 export * from './worker-statement.ts';
 export * from './kms-audit.ts';
 export * from './function-secrets.ts';
+export * from './secret-encoding.ts';
 export * from './withdrawal.ts';
 export * from './canonical-json.ts';
 export * from './kbs.ts';

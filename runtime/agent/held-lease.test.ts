@@ -80,6 +80,15 @@ describe('INV-06 a held lease', () => {
     expect(await endOf(lease)).toMatchObject({ code: 'CFN_LEASE_ENDED' });
   });
 
+  test('that has no limit is not renewed for being used', async () => {
+    const lease = hold();
+    for (let i = 0; i < 20; i++) {
+      lease.count.begin()();
+      await pass(1_000);
+    }
+    expect(renewals).toEqual([]);
+  });
+
   test('ends after a suspend at once: its clock has gone on, whatever timers think', async () => {
     const lease = hold();
     clock += 3_600_000;

@@ -146,7 +146,8 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
       begin() {
         used += 1;
         running += 1;
-        if (allowed - used <= stock / 2 && deps.leaseClockMs() >= moreAt) void renew();
+        const low = Number.isFinite(allowed) && allowed - used <= stock / 2;
+        if (low && deps.leaseClockMs() >= moreAt) void renew();
         return () => {
           running -= 1;
           endSpent();

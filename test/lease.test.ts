@@ -129,7 +129,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     writeFileSync(clock, String(-86_400_000));
     try {
       system.local.kms.kill('SIGSTOP'); // nothing is renewed
-      await until(() => isGone(engine), 6_000);
+      await until(() => isGone(engine), 15_000);
       // The worker did see yesterday.
       const yesterday = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
       await until(() => system.logs.slice(mark).some((line) => line.includes(`"at":"${yesterday}`)), 5_000);
@@ -144,7 +144,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     const { digest, engine } = await serve('stopped', 3_000);
     system.local.worker().kill('SIGSTOP');
     try {
-      await until(() => isGone(engine), 6_000);
+      await until(() => isGone(engine), 15_000);
     } finally {
       system.local.worker().kill('SIGCONT');
     }
@@ -158,7 +158,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     for (const pid of frozen) process.kill(pid, 'SIGSTOP');
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     for (const pid of frozen) process.kill(pid, 'SIGCONT');
-    await until(() => isGone(engine), 2_000);
+    await until(() => isGone(engine), 10_000);
     await removeGrants(digest);
   });
 
@@ -168,7 +168,7 @@ describe('INV-06 the engine ends when its lease ends', () => {
     try {
       await new Promise((resolve) => setTimeout(resolve, 1_000));
       expect(isGone(engine)).toBe(false);
-      await until(() => isGone(engine), 7_000);
+      await until(() => isGone(engine), 15_000);
     } finally {
       system.local.kms.kill('SIGCONT');
     }

@@ -174,7 +174,7 @@ describe('cfn receipt verify', () => {
   });
 });
 
-describe('cfn model', () => {
+describe('cfn model', { timeout: 120_000 }, () => {
   test('a function without the grant is refused its model; with it, it runs', async () => {
     const pushed = await json('model', 'push', VAD_MODEL, '--name', 'demo/vad@1');
     expect(pushed).toMatchObject({ model: 'demo/vad@1', digest: expect.stringMatching(/^[0-9a-f]{64}$/) });

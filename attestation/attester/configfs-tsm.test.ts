@@ -171,7 +171,7 @@ describe('while others are at it', () => {
           return recorded.tdx(data);
         },
       },
-      { timeoutMs: 30 },
+      { timeoutMs: 500 },
     );
     expect(await Promise.all([refusal(reporter), refusal(reporter)])).toEqual(['collect/timeout', 'collect/timeout']);
     expect(await refusal(reporter)).toBe('collect/timeout');

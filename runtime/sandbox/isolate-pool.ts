@@ -7,8 +7,11 @@ export interface IsolatePool {
   readonly size: number;
   /** Fills up to `count`, one after another, between other work. */
   refill(count?: number): Promise<void>;
-  /** Disposes those made since `settle`, for the memory they were given could hold what others left; answers how many. */
-  dropRecent(): number;
+  /**
+   * Ends the filling that is under way, and disposes those made since `settle`, for the memory they were given could hold what others
+   * left; answers how many.
+   */
+  dropRecent(): Promise<number>;
   settle(): void;
   /** Makes all of them recent ones. */
   unsettle(): void;
@@ -19,15 +22,13 @@ export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, f
   let settled: ReadyIsolate[] = [];
   let recent: ReadyIsolate[] = first === undefined ? [] : [first];
   let filling: Promise<void> | undefined;
-  let drops = 0;
+  let wanted = 0;
+  let stopping = false;
 
-  async function fill(count: number): Promise<void> {
-    while (settled.length + recent.length < count) {
+  async function fill(): Promise<void> {
+    while (!stopping && settled.length + recent.length < wanted) {
       await new Promise((resolve) => setImmediate(resolve)); // making one blocks the thread for milliseconds: let frames through between two
-      const dropsBefore = drops;
-      const made = await make();
-      if (drops === dropsBefore) recent.push(made);
-      else made.isolate.dispose(); // begun before the others were dropped
+      recent.push(await make());
     }
   }
   return {
@@ -42,13 +43,19 @@ export function isolatePool(target: number, make: () => Promise<ReadyIsolate>, f
       }
     },
     refill(count = target) {
-      filling ??= fill(Math.min(count, target))
+      wanted = Math.max(wanted, Math.min(count, target));
+      filling ??= fill()
         .catch(() => undefined) // the next `take` makes its own, and tells its caller what is wrong
-        .finally(() => (filling = undefined));
+        .finally(() => {
+          filling = undefined;
+          wanted = 0;
+        });
       return filling;
     },
-    dropRecent() {
-      drops += 1;
+    async dropRecent() {
+      stopping = true;
+      await filling;
+      stopping = false;
       const dropped = recent.filter(({ isolate }) => !isolate.isDisposed);
       for (const { isolate } of dropped) isolate.dispose();
       recent = [];

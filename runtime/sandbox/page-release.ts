@@ -11,8 +11,10 @@ export interface PageRelease {
 const UV_TIMER = 13;
 /** Timers that are due sooner are left alone, in ms. */
 const SOON_MS = 5;
-/** V8's own delay is 8,000 ms; a timer with so much left to go, in ms, is one of its tasks. */
-const DELAYED_MS = 7_000;
+/** V8 delays the release of pages by 8,000 ms; a timer with so much left to go, in ms, is one of its tasks. */
+const RELEASE_MS = [7_000, 8_000] as const;
+/** How far two readings of one timer's end may be apart, in ms: the event loop's clock moves in steps. */
+const SAME_MS = 25;
 /** A thread may take this long to tear an isolate down, in ms. */
 const LOOK_MS_MAX = 512;
 const SETTLE_MS_MAX = 250;
@@ -24,8 +26,8 @@ const SETTLE_MS_MAX = 250;
  * (`PagePool::ReleaseOnTearDown`). Node runs such tasks by timers of its event loop, so those are made due now. This takes only public
  * functions of libuv, which the node program exports. Node's own timer is among them: it sees that nothing is due, and waits again.
  *
- * A task of V8's of another kind with the same delay (`MemoryReducer`) cannot be told from these, so that pages can be given back
- * after `settled`.
+ * V8's `MemoryReducer` delays a task of its own by 8,100 ms. It is left alone, for once hurried it collects garbage and comes again, without
+ * end. Where it is first seen late, it is taken for a release, and pages can be given back after `settled`.
  *
  * @param onLate that was so, or may have been: isolates made meanwhile can have been given such pages
  */
@@ -40,12 +42,17 @@ export function pageRelease(onLate: () => void): PageRelease {
   let awaited = 0;
   let late = false;
   let timer: NodeJS.Timeout | undefined;
+  /** Timers that are no releases: by address, when they end. */
+  const others = new Map<bigint, number>();
   const visit = koffi.register(
     (handle: unknown) => {
       if (typeOf(handle) !== UV_TIMER) return;
       const dueMs = Number(dueIn(handle));
       if (dueMs < SOON_MS) return;
-      if (dueMs > DELAYED_MS && --awaited < 0) late = true;
+      const [address, end] = [koffi.address(handle), performance.now() + dueMs];
+      if (dueMs > RELEASE_MS[1]) others.set(address, end);
+      if (Math.abs((others.get(address) ?? 0) - end) < SAME_MS) return;
+      if (dueMs > RELEASE_MS[0] && --awaited < 0) late = true;
       setRepeat(handle, 1);
       again(handle); // starts it anew, to be due when the time of `repeat` is over
       setRepeat(handle, 0);
@@ -57,6 +64,7 @@ export function pageRelease(onLate: () => void): PageRelease {
     clearTimeout(timer);
     timer = setTimeout(() => {
       walk(loop, visit, null);
+      for (const [address, end] of others) if (end < performance.now()) others.delete(address);
       if (late) onLate();
       late = false;
       if (delayMs < LOOK_MS_MAX) look(delayMs * 2);

@@ -67,6 +67,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
   const inbox = secretInbox();
   let secrets: ReturnType<typeof inbox.open> | undefined;
   let dirtySinceMs: number | undefined;
+  let cleanedAgain = false;
   let cleaning: NodeJS.Timeout | undefined;
   let renewing: NodeJS.Timeout | undefined;
 
@@ -171,6 +172,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     if (served === undefined || running.has(id)) throw new CfnError('CFN_INTERNAL', 'invoked before start, or twice');
     const early: Early = [];
     running.set(id, early);
+    cleanedAgain = false;
     const { pool, deps } = await served;
     await stacks.prepare();
     const taken = pool.take();
@@ -226,17 +228,19 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
     );
   }
 
-  /** Whatever is in the pool can hold pages of others. */
+  /** Whatever is in the pool can hold pages of others. Once, until something runs: a mistake must not go on for ever. */
   async function cleanAgain(): Promise<void> {
     const pool = (await served)?.pool;
-    pool?.unsettle();
-    if (pool !== undefined) cleanLater(pool);
+    if (pool === undefined || cleanedAgain) return;
+    cleanedAgain = true;
+    pool.unsettle();
+    cleanLater(pool);
   }
 
   async function clean(pool: IsolatePool): Promise<void> {
     dirtySinceMs = undefined;
     await pages.settled();
-    pages.hurry(pool.dropRecent());
+    pages.hurry(await pool.dropRecent());
     await stacks.scrub();
     await pages.settled();
     fillYoungSpace();

@@ -19,7 +19,7 @@ import {
 import { apiClient, kmsApi, type Api } from './api.ts';
 import type { Cli } from './context.ts';
 import { parseFunctionName } from './function-name.ts';
-import { need, tenantOf, type Settings } from './settings.ts';
+import { need, tenantOf, tokenOwner, type Settings } from './settings.ts';
 
 /** Where the secrets of a function live. */
 export interface SecretPlace {
@@ -36,10 +36,7 @@ export async function secretPlace(
   settings: Settings,
   { context }: Cli,
 ): Promise<SecretPlace> {
-  const token = need(settings, 'kmsToken');
-  const owner = nameSchema.safeParse(token.split('.', 1)[0]).data;
-  if (owner === undefined || !token.includes('.'))
-    throw new CfnError('CFN_TOKEN_SCOPE', "the token is of no namespace; expected an owner's, NAME.SECRET");
+  const owner = tokenOwner(need(settings, 'kmsToken'));
   if (options.to !== undefined) return { ...parseFunctionName(options.to), owner, kms: kmsApi(settings, context) };
   const { name, secrets } = await readFunctionConfig(resolve(context.cwd, options.project));
   const tenant = tenantOf(settings);
@@ -49,9 +46,17 @@ export async function secretPlace(
       'CFN_TOKEN_SCOPE',
       `the token is of namespace ${owner}, the function's secrets are in ${expected}: see [secrets] owner`,
     );
-  const kms = secrets.kms ?? need(settings, 'kms');
-  return { tenant, name, owner, kms: kmsApi({ ...settings, kms }, context) };
+  const kms = need(settings, 'kms');
+  // The token goes where its holder says, never where a file of the project does.
+  if (secrets.kms !== undefined && bare(secrets.kms) !== bare(kms))
+    throw new CfnError(
+      'CFN_USAGE',
+      `the project keeps its secrets at ${secrets.kms}, the token is for ${kms}: give --kms ${secrets.kms} and a token of it, if you trust it`,
+    );
+  return { tenant, name, owner, kms: kmsApi(settings, context) };
 }
+
+const bare = (url: string): string => url.replace(/\/+$/, '');
 
 /**
  * Seals values on this machine, and gives them to the KMS, all or none.

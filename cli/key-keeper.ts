@@ -24,7 +24,7 @@ export async function kmsKeeper(settings: Settings, { context }: Cli): Promise<K
     kms: { url: need(settings, 'kms'), publicKey },
     step: 'giving the data key to the KMS, sealed to it',
     async give(dataKey, digest, model) {
-      const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest));
+      const sealedKey = await sealTo(publicKey, dataKey, dataKeyInfo(digest, model));
       await kms.json('PUT', `/v1/models/${digest}`, z.object({ digest: z.literal(digest) }), { model, sealedKey });
     },
     secret: need(settings, 'kmsToken'),

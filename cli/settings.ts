@@ -86,6 +86,14 @@ export function tokenTenant(token: string): string | undefined {
   }
 }
 
+/** The namespace of an owner's token for a KMS. @throws {CfnError} `CFN_TOKEN_SCOPE` for a token of none */
+export function tokenOwner(token: string): string {
+  const owner = nameSchema.safeParse(token.split('.', 1)[0]).data;
+  if (owner === undefined || !token.includes('.'))
+    throw new CfnError('CFN_TOKEN_SCOPE', "the token is of no namespace; expected an owner's, NAME.SECRET");
+  return owner;
+}
+
 async function readSettingsFile(cwd: string): Promise<Settings> {
   for (let folder = resolve(cwd); ; folder = dirname(folder)) {
     const file = join(folder, '.cfn', 'config.json');

@@ -23,8 +23,8 @@ let kms: TestKms;
 beforeEach(async () => {
   kms = await startKms();
 });
-const sealed = async (key: Uint8Array, info = digest, to = kms): Promise<object> =>
-  sealTo(to.deps.sealingKey.publicKey, key, dataKeyInfo(info));
+const sealed = async (key: Uint8Array, info = digest, to = kms, model = MODEL): Promise<object> =>
+  sealTo(to.deps.sealingKey.publicKey, key, dataKeyInfo(info, model));
 
 describe('owners', () => {
   test('are made by the administrator only, once each', async () => {
@@ -112,6 +112,7 @@ describe('models', () => {
       await sealed(randomBytes(32), 'e'.repeat(64)),
       await sealed(randomBytes(32), digest, other),
       await sealed(randomBytes(16)),
+      await sealed(randomBytes(32), digest, kms, 'mallory/m@1'), // taken from another owner's call
     ];
     for (const sealedKey of keys) {
       const answer = await kms.send('PUT', `/v1/models/${digest}`, { model: MODEL, sealedKey }, token);

@@ -53,9 +53,10 @@ const call = (method: string, path: string, token: string, body?: object): Promi
 
 async function storeModel(): Promise<void> {
   const [digest, dataKey] = [randomBytes(32).toString('hex'), randomBytes(32)];
-  const sealedKey = await sealTo(kms.publicKey, dataKey, dataKeyInfo(digest));
+  const model = `acme/m@${digest.slice(0, 16)}`;
+  const sealedKey = await sealTo(kms.publicKey, dataKey, dataKeyInfo(digest, model));
   const stored = await call('PUT', `/v1/models/${digest}`, owner, {
-    model: `acme/m@${digest.slice(0, 16)}`,
+    model,
     sealedKey,
   });
   if (stored.status === 201) acknowledged.models.set(digest, dataKey);

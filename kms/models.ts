@@ -22,7 +22,7 @@ export async function putModel(
 ): Promise<boolean> {
   if (model.split('/', 1)[0] !== owner)
     throw new CfnError('CFN_TOKEN_SCOPE', `the token is of owner ${owner}, the model is ${model}`);
-  const dataKey = await openDataKey(digest, sealedKey, deps);
+  const dataKey = await openDataKey(digest, model, sealedKey, deps);
   try {
     const id = { digest, owner, model };
     const storedAt = deps.now().getTime();
@@ -45,10 +45,11 @@ export async function putModel(
 
 async function openDataKey(
   digest: string,
+  model: string,
   sealedKey: PutKey['sealedKey'],
   { sealingKey }: ModelDeps,
 ): Promise<Uint8Array> {
-  const dataKey = await openSealed(sealingKey.privateKey, sealedKey, dataKeyInfo(digest));
+  const dataKey = await openSealed(sealingKey.privateKey, sealedKey, dataKeyInfo(digest, model));
   if (dataKey.length === DATA_KEY_BYTES) return dataKey;
   dataKey.fill(0);
   throw new CfnError('CFN_INPUT_INVALID', `sealedKey holds ${dataKey.length} bytes, expected ${DATA_KEY_BYTES}`);

@@ -98,7 +98,7 @@ describe('rotation', () => {
 
   test('of two at once, one is told; a model stored meanwhile opens afterwards', async () => {
     const other = 'e'.repeat(64);
-    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, randomBytes(32), dataKeyInfo(other));
+    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, randomBytes(32), dataKeyInfo(other, 'acme/other@1'));
     const stored = kms.send('PUT', `/v1/models/${other}`, { model: 'acme/other@1', sealedKey }, owner.token);
     const answers = await Promise.all([rotate(owner.token), rotate(owner.token), stored]);
     expect(answers.filter(({ status }) => status < 300).length).toBeGreaterThanOrEqual(2);
@@ -145,7 +145,7 @@ describe('INV-20 a wrapped key opens in its own place only', () => {
   };
   const other = 'e'.repeat(64);
   beforeEach(async () => {
-    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, randomBytes(32), dataKeyInfo(other));
+    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, randomBytes(32), dataKeyInfo(other, 'acme/other@1'));
     await kms.send('PUT', `/v1/models/${other}`, { model: 'acme/other@1', sealedKey }, owner.token);
     await addOwner(kms, 'mallory', 'mallory/m@1');
   });

@@ -118,7 +118,7 @@ export async function addOwner(
 ): Promise<{ token: string; dataKey: Uint8Array }> {
   const token = String((await kms.send('POST', '/v1/owners', { name: owner }, kms.admin)).body['token']);
   const dataKey = randomBytes(32);
-  const sealedKey = await proto.sealTo(kms.deps.sealingKey.publicKey, dataKey, proto.dataKeyInfo(digest));
+  const sealedKey = await proto.sealTo(kms.deps.sealingKey.publicKey, dataKey, proto.dataKeyInfo(digest, model));
   const stored = await kms.send('PUT', `/v1/models/${digest}`, { model, sealedKey }, token);
   if (stored.status !== 201) throw new Error(`model was not stored: ${String(stored.body.code)}`);
   return { token, dataKey };

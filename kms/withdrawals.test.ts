@@ -46,7 +46,7 @@ describe('INV-23 what was withdrawn is not released again', () => {
     expect((await kms.send('DELETE', `/v1/models/${digest}`, undefined, token)).body).toEqual({ leasesRevoked: 1 });
     expect((await kms.send('GET', `/v1/leases/${lease}`)).body.code).toBe('CFN_LEASE_ENDED');
     expect((await release()).body.code).toBe('CFN_WITHDRAWN');
-    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, dataKey, dataKeyInfo(digest));
+    const sealedKey = await sealTo(kms.deps.sealingKey.publicKey, dataKey, dataKeyInfo(digest, MODEL));
     const again = await kms.send('PUT', `/v1/models/${digest}`, { model: MODEL, sealedKey }, token);
     expect(again.body.code).toBe('CFN_WITHDRAWN');
     expect((await kms.send('GET', '/v1/models', undefined, token)).body).toMatchObject({

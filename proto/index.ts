@@ -9,6 +9,7 @@ export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './receipt.ts';
 export * from './kms-api.ts';
+export * from './kms-url.ts';
 export * from './worker-statement.ts';
 export * from './kms-audit.ts';
 export * from './function-secrets.ts';

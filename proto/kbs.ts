@@ -229,9 +229,9 @@ export const resourceListSchema = z.object({
   ),
 });
 
-/** HPKE info of a resource sealed by its owner to the KMS. */
-export const resourceInfo = (type: string, tag: string): Uint8Array<ArrayBuffer> =>
-  frame('cfn/resource/v1', utf8(type), utf8(tag));
+/** HPKE info of a resource sealed by its owner to the KMS: whoever saw it cannot store it as theirs. */
+export const resourceInfo = (owner: string, type: string, tag: string): Uint8Array<ArrayBuffer> =>
+  frame('cfn/resource/v2', utf8(owner), utf8(type), utf8(tag));
 
 /** `repository/type/tag` in a path of the protocol. @throws {CfnError} `CFN_NOT_FOUND` */
 export function parseResourcePath(

@@ -164,8 +164,9 @@ export function kmsNonce(
 ): Promise<Uint8Array<ArrayBuffer>> {
   return sha256(frame('cfn/kms-nonce/v1', utf8(challenge), utf8(wrappingKey), utf8(model), utf8(functionManifest)));
 }
-/** HPKE info of a data key sealed by its owner to the KMS. */
-export const dataKeyInfo = (model: string): Uint8Array<ArrayBuffer> => frame('cfn/data-key/v1', utf8(model));
+/** HPKE info of a data key sealed by its owner to the KMS: whoever saw it cannot store it as theirs. @param model `owner/name@version` */
+export const dataKeyInfo = (digest: string, model: string): Uint8Array<ArrayBuffer> =>
+  frame('cfn/data-key/v2', utf8(digest), utf8(model));
 /** HPKE info of a data key wrapped by the KMS to an engine. */
 export const wrappedKeyInfo = (model: string, challenge: string): Uint8Array<ArrayBuffer> =>
   frame('cfn/wrapped-key/v1', utf8(model), utf8(challenge));

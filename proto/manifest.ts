@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { CfnError } from './errors.ts';
 import { fromUtf8, utf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
+import { kmsUrlSchema } from './kms-url.ts';
 import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX, SECRETS_MAX } from './limits.ts';
 
 export const nameSchema = z
@@ -15,7 +16,10 @@ export const modelReferenceSchema = z
   .regex(/^[a-z0-9][a-z0-9-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'owner/name@version');
 
 /** Names in `env`: of vars and of secrets. */
-export const secretNameSchema = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,62}$/, 'letters, digits and _, at most 63');
+export const secretNameSchema = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]{0,62}$/, 'letters, digits and _, at most 63')
+  .refine((name) => name !== '__proto__', 'no name of a property');
 
 /** A host that a function may fetch: a name in lower case, no wildcard, with a port where that is not 443. */
 export const egressHostSchema = z
@@ -48,7 +52,7 @@ export const functionManifestSchema = z.strictObject({
   secrets: z
     .strictObject({
       /** `publicKey`: the KMS's sealing key (raw X25519, base64url). */
-      kms: z.strictObject({ url: z.url(), publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/) }),
+      kms: z.strictObject({ url: kmsUrlSchema, publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/) }),
       /** Namespace at the KMS. */
       owner: nameSchema,
       names: z.array(secretNameSchema).min(1).max(SECRETS_MAX),

@@ -3,7 +3,8 @@ import { CfnError } from './errors.ts';
 import { fromUtf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
 import { MANIFEST_BYTES_MAX, MODEL_FILE_BYTES_MAX } from './limits.ts';
-import { isKbsUrl, parseKbsUrl } from './kbs.ts';
+import { parseKbsUrl } from './kbs.ts';
+import { kmsUrlSchema } from './kms-url.ts';
 import { digestSchema, modelReferenceSchema } from './manifest.ts';
 
 /** Manifest of an encrypted model package (design §5). Its SHA-256 is the package's identity. */
@@ -33,7 +34,7 @@ export const modelPackageSchema = z.strictObject({
    */
   kms: z.union([
     z.strictObject({
-      url: z.url().refine((url) => !isKbsUrl(url), 'a broker has no public key'),
+      url: kmsUrlSchema,
       publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/),
     }),
     z.strictObject({

@@ -52,7 +52,7 @@ async function keyring(): Promise<object> {
   const quotas = { models: 10, grants: 100_000, leases: 1, releasesPerMinute: 1 };
   await call(kms, 'PUT', '/v1/owners/acme/quotas', admin, quotas);
   const digest = '1'.repeat(64);
-  const sealedKey = await sealTo(kms.publicKey, randomBytes(32), dataKeyInfo(digest));
+  const sealedKey = await sealTo(kms.publicKey, randomBytes(32), dataKeyInfo(digest, 'acme/m@1'));
   await call(kms, 'PUT', `/v1/models/${digest}`, token, { model: 'acme/m@1', sealedKey });
   const path = `/v1/models/${digest}/grants`;
   const until = new Date(Date.now() + 3_600_000).toISOString();

@@ -43,7 +43,7 @@ async function refused(token: string, ...args: string[]): Promise<string | undef
   return /CFN_[A-Z_]+/.exec(stderr)?.[0];
 }
 async function storeModel(token: string, owner: string): Promise<void> {
-  const sealedKey = await sealTo(kms.publicKey, new Uint8Array(32).fill(7), dataKeyInfo(digest));
+  const sealedKey = await sealTo(kms.publicKey, new Uint8Array(32).fill(7), dataKeyInfo(digest, `${owner}/m@1`));
   const headers = { authorization: `Bearer ${token}` };
   const body = JSON.stringify({ model: `${owner}/m@1`, sealedKey });
   expect((await fetch(`${kms.url}/v1/models/${digest}`, { method: 'PUT', headers, body })).status).toBe(201);

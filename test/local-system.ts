@@ -115,7 +115,7 @@ export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> =
         kms: named ?? { url, publicKey },
         store,
       });
-      const sealedKey = await sealTo(publicKey, sealed.dataKey, dataKeyInfo(sealed.digest));
+      const sealedKey = await sealTo(publicKey, sealed.dataKey, dataKeyInfo(sealed.digest, model));
       for (const response of [
         await request(url, token)('PUT', `/v1/models/${sealed.digest}`, { model, sealedKey }),
         await control('POST', '/v1/models', sealed.manifestBytes, local.operatorToken),

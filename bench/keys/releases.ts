@@ -104,7 +104,7 @@ async function start(folder: string) {
   const { token } = (await call('POST', '/v1/owners', { name: 'acme' }, admin)) as { token: string };
   const quotas = { models: 10, grants: 10, leases: 1_000_000, releasesPerMinute: 10_000_000 };
   await call('PUT', '/v1/owners/acme/quotas', quotas, admin);
-  const sealedKey = await sealTo(kms.ready.publicKey, randomBytes(32), dataKeyInfo(digest));
+  const sealedKey = await sealTo(kms.ready.publicKey, randomBytes(32), dataKeyInfo(digest, MODEL));
   await call('PUT', `/v1/models/${digest}`, { model: MODEL, sealedKey }, token);
   const until = new Date(Date.now() + 3_600_000).toISOString();
   const grant = { tenant: 'tenant', function: 'ocr', leaseMs: 600_000, until };

@@ -14,7 +14,7 @@ import {
 } from '../../proto/index.ts';
 import { kmsApi, type Api } from '../api.ts';
 import type { Cli } from '../context.ts';
-import { resolveSettings, settingOptions } from '../settings.ts';
+import { need, resolveSettings, settingOptions, tokenOwner } from '../settings.ts';
 import { readTerms, termOptions, type TermOptions } from './terms.ts';
 
 /** `cfn kms resource put|list|remove`: what clients of the key broker protocol are given. */
@@ -46,9 +46,11 @@ export function registerResources(kms: Command, cli: Cli): void {
     }
     const content = await readContent(resolve(cli.context.cwd, options.from));
     try {
-      const kmsOf = await api(options);
+      const settings = await resolveSettings({ ...options }, cli.context);
+      const owner = tokenOwner(need(settings, 'kmsToken'));
+      const kmsOf = kmsApi(settings, cli.context);
       const { publicKey } = await kmsOf.json('GET', '/v1/info', kmsInfoSchema);
-      const sealed = await sealTo(publicKey, content, resourceInfo(type, tag));
+      const sealed = await sealTo(publicKey, content, resourceInfo(owner, type, tag));
       const put = await kmsOf.json('PUT', `/v1/resources/${type}/${tag}`, z.object({ resource: z.string() }), {
         sealed,
         terms: terms.data,

@@ -111,7 +111,11 @@ export async function putResource(
   content: Uint8Array,
   terms: Partial<proto.ResourceTerms> = {},
 ): Promise<void> {
-  const sealed = await proto.sealTo(kms.deps.sealingKey.publicKey, content, proto.resourceInfo('key', 'detector'));
+  const sealed = await proto.sealTo(
+    kms.deps.sealingKey.publicKey,
+    content,
+    proto.resourceInfo(token.split('.', 1)[0] ?? '', 'key', 'detector'),
+  );
   const until = new Date(kms.deps.now().getTime() + 3_600_000).toISOString();
   const put = await kms.send('PUT', '/v1/resources/key/detector', { sealed, terms: { until, ...terms } }, token);
   if (put.status !== 200) throw new Error(`put answered ${put.status}: ${JSON.stringify(put.body)}`);

@@ -1,6 +1,13 @@
 import { decodeJwt } from 'jose';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { generateTeeKeyPair, kbsJweSchema, decryptResource, type TeeKeyPair } from '../../proto/index.ts';
+import {
+  decryptResource,
+  generateTeeKeyPair,
+  kbsJweSchema,
+  resourceInfo,
+  sealTo,
+  type TeeKeyPair,
+} from '../../proto/index.ts';
 import { KBS_BODY_BYTES_MAX, KBS_SESSION_MS, KBS_SESSIONS_MAX } from '../limits.ts';
 import { auditOf, startKms, strangePlatform, type TestKms } from '../test-kms.ts';
 import { addResource, attestation, kbsCaller, nameOf, putResource, type KbsAnswer } from './client.testkit.ts';
@@ -321,6 +328,15 @@ describe('what is not of the protocol', () => {
       expect(refusedAs(await client.send('GET', path))).toEqual([404, 'InvalidRequestPath']);
     expect(refusedAs(await client.send('POST', '/resource-policy', {}))).toEqual([404, 'InvalidRequestPath']);
   });
+});
+
+test('what one owner sealed, another cannot store as theirs', async () => {
+  const { token } = await addResource(kms);
+  const mallory = String((await kms.send('POST', '/v1/owners', { name: 'mallory' }, kms.admin)).body['token']);
+  const sealed = await sealTo(kms.deps.sealingKey.publicKey, Uint8Array.of(1), resourceInfo('acme', 'key', 'taken'));
+  const body = { sealed, terms: { until: new Date(kms.deps.now().getTime() + 3_600_000).toISOString() } };
+  expect((await kms.send('PUT', '/v1/resources/key/taken', body, mallory)).body.code).toBe('CFN_INPUT_INVALID');
+  expect((await kms.send('PUT', '/v1/resources/key/taken', body, token)).status).toBe(200);
 });
 
 test('sessions are bounded: strangers push each other out, and none that attested', async () => {

@@ -14,7 +14,7 @@ export async function putResource(
   { sealed, terms }: z.infer<typeof putResourceSchema>,
   deps: KmsDeps,
 ): Promise<void> {
-  const content = await openSealed(deps.sealingKey.privateKey, sealed, resourceInfo(key.type, key.tag));
+  const content = await openSealed(deps.sealingKey.privateKey, sealed, resourceInfo(key.owner, key.type, key.tag));
   try {
     if (content.length === 0 || content.length > RESOURCE_BYTES_MAX)
       throw new CfnError(

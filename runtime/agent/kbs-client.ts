@@ -5,7 +5,6 @@ import type { z } from 'zod';
 import { cocoDevices, cocoEvidence, cocoKind } from '../../attestation/attester/index.ts';
 import {
   CfnError,
-  concatBytes,
   digestSchema,
   frame,
   fromUtf8,
@@ -34,6 +33,7 @@ import {
 } from '../../proto/index.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { KeyClient, Kms } from './key-client.ts';
+import { readAnswer } from './read-answer.ts';
 
 const REPLY_MS_MAX = 15_000;
 /** Largest answer of a broker, in bytes: a token with the claims of eight GPUs is below it. */
@@ -215,7 +215,7 @@ async function call<T>(
   try {
     const init: RequestInit = { method, headers, signal, redirect: 'error' };
     response = await deps.fetch(url, body === undefined ? init : { ...init, body: JSON.stringify(body) });
-    bytes = await readAll(response);
+    bytes = await readAnswer(response, REPLY_BYTES_MAX, tooLong);
   } catch (cause) {
     if (cause instanceof CfnError) throw cause;
     throw new CfnError('CFN_KMS_UNREACHABLE', `no answer from the broker at ${new URL(url).origin}`, { cause });
@@ -233,17 +233,8 @@ async function call<T>(
   );
 }
 
-async function readAll(response: Response): Promise<Uint8Array> {
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  for await (const piece of response.body ?? []) {
-    length += piece.length;
-    if (length > REPLY_BYTES_MAX)
-      throw new CfnError('CFN_BROKER_ANSWER', `the broker's answer is over ${REPLY_BYTES_MAX} bytes`);
-    pieces.push(piece);
-  }
-  return concatBytes(...pieces);
-}
+const tooLong = (bytesMax: number): CfnError =>
+  new CfnError('CFN_BROKER_ANSWER', `the broker's answer is over ${bytesMax} bytes`);
 
 function tryJson(bytes: Uint8Array): unknown {
   try {

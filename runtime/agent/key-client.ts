@@ -4,6 +4,7 @@ import {
   CfnError,
   challengeReplySchema,
   fromProblem,
+  fromUtf8,
   kmsNonce,
   leaseStatusSchema,
   releaseReplySchema,
@@ -21,6 +22,7 @@ import {
 import type { WrappedKey } from '../ipc/messages.ts';
 import { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER } from '../../proto/node.ts';
 import type { EvidenceSource } from './evidence-source.ts';
+import { readAnswer } from './read-answer.ts';
 import { readLeaseEvents } from './read-lease-events.ts';
 
 /** The KMS or key broker that a model's owner chose, as the model's manifest names it. */
@@ -65,6 +67,8 @@ export interface KeyClient {
 }
 
 const REPLY_MS_MAX = 15_000;
+/** Secrets are the longest answer. */
+const REPLY_BYTES_MAX = 512 * 1024;
 
 export function keyClient(deps: {
   readonly fetch: typeof fetch;
@@ -85,7 +89,7 @@ export function keyClient(deps: {
     try {
       response = await deps.fetch(url, init);
       if (response.ok) return response;
-      refusal = await response.text();
+      refusal = await textOf(response, url);
     } catch (cause) {
       throw unreachable(url, cause);
     }
@@ -98,7 +102,7 @@ export function keyClient(deps: {
   ): Promise<{ readonly text: string; readonly proof: string }> {
     const response = await send(method, url, body, AbortSignal.timeout(REPLY_MS_MAX));
     try {
-      return { text: await response.text(), proof: response.headers.get(PROOF_HEADER) ?? '' };
+      return { text: await textOf(response, url), proof: response.headers.get(PROOF_HEADER) ?? '' };
     } catch (cause) {
       throw unreachable(url, cause);
     }
@@ -170,6 +174,12 @@ function publicKeyOf({ publicKey }: Kms): string {
 }
 const unreachable = (url: string, cause: unknown): CfnError =>
   new CfnError('CFN_KMS_UNREACHABLE', `no answer from the KMS at ${new URL(url).origin}`, { cause });
+const textOf = async (response: Response, url: string): Promise<string> =>
+  fromUtf8(
+    await readAnswer(response, REPLY_BYTES_MAX, (max) =>
+      unreachable(url, new Error(`its answer is over ${max} bytes`)),
+    ),
+  );
 const mismatch = ({ url }: Kms): CfnError =>
   new CfnError('CFN_KMS_MISMATCH', `what answers at ${new URL(url).origin} does not hold the key of the model's KMS`);
 

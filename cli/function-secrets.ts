@@ -5,7 +5,6 @@ import {
   CfnError,
   KEY_LEASE_MS,
   kmsInfoSchema,
-  nameSchema,
   sealTo,
   SECRET_BYTES_MAX,
   SECRETS_MAX,

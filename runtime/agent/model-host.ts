@@ -29,6 +29,7 @@ export interface ModelUse {
 
 /** Engines by model: one process per model, for as long as at least one function's lease on it lives. */
 export interface ModelHost {
+  /** @throws {CfnError} `CFN_MODEL_UNDECLARED`, `CFN_ARTIFACT_ALTERED`, what the KMS answers and the engine says */
   acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse>;
   /** Ends all engines, and tells the KMSs. */
   close(): Promise<void>;
@@ -65,6 +66,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       packageBytes,
       manifest.manifest.models.find((entry) => entry.binding === binding)?.digest,
     );
+    demandOneName(model, manifest);
     const wrappingKey = (engine: EngineProcess): string =>
       isKbsUrl(model.kms.url) ? engine.teePubkey : engine.wrappingKey;
     const subject = { model: model.digest, functionManifest: manifest.jws };
@@ -171,6 +173,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       };
     }
   }
+
   /** @throws {CfnError} `CFN_LEASE_ENDED` */
   function remainingMs(endsAt: number): number {
     const left = Math.floor(endsAt - deps.leaseClockMs());
@@ -190,4 +193,19 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
     },
     pids: () => [...live].map((engine) => engine.pid),
   };
+}
+
+/**
+ * The manifest must call the package what its owner calls it, wherever it names it: the KMS lets any owner keep a key and grants under this
+ * digest and another name, and an engine that already runs asks for no key that would show whose those are.
+ *
+ * @throws {CfnError} `CFN_MODEL_UNDECLARED`
+ */
+function demandOneName(
+  { digest, model }: Awaited<ReturnType<typeof parseModelPackage>>,
+  manifest: SignedManifest,
+): void {
+  const names = manifest.manifest.models.filter((entry) => entry.digest === digest).map((entry) => entry.model);
+  if (names.length === 0 || names.some((name) => name !== model))
+    throw new CfnError('CFN_MODEL_UNDECLARED', `the function manifest does not name ${digest} as ${model} alone`);
 }

@@ -54,7 +54,7 @@ export async function openLease(
 }
 
 /**
- * The live lease that this worker may renew for this use.
+ * The live lease that this worker may renew for this use, of what its owner granted.
  *
  * @throws {CfnError} `CFN_LEASE_ENDED`, the same for an ended, a revoked, an unknown and somebody else's lease
  */
@@ -62,12 +62,13 @@ export async function renewableLease(
   id: string,
   worker: AttestationResult,
   use: SignedManifest,
-  model: string,
+  { digest, owner }: Pick<StoredLease, 'digest'> & { readonly owner: string | undefined },
   deps: LeaseDeps,
 ): Promise<StoredLease> {
   const lease = await deps.store.lease(id);
   if (lease === undefined || !isLive(lease, deps.now().getTime())) throw leaseEnded();
-  if (lease.worker !== worker.workerId || lease.digest !== model || lease.version !== use.version) throw leaseEnded();
+  if (lease.worker !== worker.workerId || lease.version !== use.version) throw leaseEnded();
+  if (lease.digest !== digest || lease.owner !== owner) throw leaseEnded();
   return lease;
 }
 

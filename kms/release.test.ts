@@ -290,6 +290,19 @@ describe('renewal', () => {
     expect((await ask(lease)).body.code).toBe('CFN_LEASE_ENDED');
   });
 
+  test("is refused under another owner's grant: the lease stays with the owner who gave it, and ends with that grant", async () => {
+    const two = ['mallory/x@1', 'acme/text-detector@1'].map((model, i) => ({ binding: `M${i}`, model, digest }));
+    use = await signFunction({ models: two });
+    const { id } = (await putGrant()).body;
+    const lease = leaseOf(await ask());
+    const mallory = await addOwner(kms, 'mallory', 'mallory/x@1');
+    await kms.send('PUT', `/v1/models/${digest}/grants`, grantOf(kms, { leaseMs: 3_500_000 }), mallory.token);
+    expect((await ask(lease)).body.code).toBe('CFN_LEASE_ENDED');
+    expect(await kms.deps.store.lease(lease)).toMatchObject({ owner: 'acme', grant: id });
+    const removed = await kms.send('DELETE', `/v1/models/${digest}/grants/${String(id)}`, undefined, owner.token);
+    expect(removed.body).toEqual({ leasesRevoked: 1 });
+  });
+
   test('is refused for an unknown lease, and without fresh evidence', async () => {
     await putGrant();
     const lease = leaseOf(await ask());

@@ -130,7 +130,7 @@ async function renew(
   deps: KmsDeps,
   known: Known,
 ): Promise<ReleaseReply> {
-  const lease = await renewableLease(id, worker, claim.use, request.model, deps);
+  const lease = await renewableLease(id, worker, claim.use, { digest: request.model, owner: claim.model?.owner }, deps);
   known.lease = lease.id;
   const usage = await statedUse(request.usage, request.challenge, lease, deps);
   return replyOf(await extendLease(lease, worker, await demandConsent(claim, worker, deps), usage, deps), deps);

@@ -48,7 +48,7 @@ export async function releaseSecrets(request: SecretsRequest, deps: KmsDeps): Pr
     noteUse(known, worker, claim.use);
     const { secrets, terms } = await demandConsent(claim, worker, deps);
     if (request.renew !== undefined) {
-      const lease = await renewableLease(request.renew, worker, claim.use, terms.grant.digest, deps);
+      const lease = await renewableLease(request.renew, worker, claim.use, terms.grant, deps);
       known.lease = lease.id;
       return replyOf(await extendLease(lease, worker, terms, undefined, deps), deps);
     }

@@ -67,11 +67,12 @@ export function sqliteLeases(
   /** Grant, model, secrets and function version may have changed since they were read. */
   const covered = (lease: Pick<StoredLease, 'digest' | 'owner' | 'version' | 'grant' | 'endsAt'>): boolean =>
     (granted(lease) ||
-      one('SELECT 1 FROM secret_sets WHERE revision = :grant', { grant: lease.grant }) !== undefined) &&
+      one('SELECT 1 FROM secret_sets WHERE revision = :grant AND id = :digest AND owner = :owner', keyOf(lease)) !==
+        undefined) &&
     one('SELECT 1 FROM withdrawn WHERE version = :version', { version: lease.version }) === undefined;
   const granted = (lease: Pick<StoredLease, 'digest' | 'owner' | 'grant' | 'endsAt'>): boolean =>
-    one('SELECT 1 FROM grants WHERE id = :grant AND endsAt >= :endsAt', {
-      grant: lease.grant,
+    one('SELECT 1 FROM grants WHERE id = :grant AND digest = :digest AND owner = :owner AND endsAt >= :endsAt', {
+      ...keyOf(lease),
       endsAt: lease.endsAt,
     }) !== undefined &&
     one('SELECT 1 FROM models WHERE digest = :digest AND owner = :owner AND withdrawnAt IS NULL', {
@@ -199,6 +200,12 @@ export function sqliteLeases(
   };
 }
 
+/** What a lease is on, and whose that is: a grant on something else is not its grant. */
+const keyOf = ({ grant, digest, owner }: Pick<StoredLease, 'digest' | 'owner' | 'grant'>): Record<string, string> => ({
+  grant,
+  digest,
+  owner,
+});
 interface GrantRow extends Omit<StoredGrant, 'grant'> {
   readonly content: string;
 }

@@ -274,6 +274,25 @@ export function storeContract(make: () => KeyStore): void {
     expect(await store.renewLease('unknown', term, at)).toBeUndefined();
   });
 
+  test('neither opens nor renews a lease under a grant of another owner, or on another model', async () => {
+    using store = disposable(await filled(make));
+    await addOwner(store, 'other');
+    await store.addModel({ ...model, owner: 'other', model: 'other/m@1' });
+    await store.addModel({ ...model, digest: 'e'.repeat(64) });
+    await store.putGrant({ ...grant, id: 'others', owner: 'other' });
+    await store.putGrant({ ...grant, id: 'next', digest: 'e'.repeat(64) });
+    const set = { id: 'f'.repeat(64), owner: 'acme', tenant: 'tenant', function: 'ocr', revision: 'r' };
+    const secret = { id: set.id, name: 'A', wrapped: Uint8Array.of(4), keyVersion: 1, author: 'a', leaseMs: 1000 };
+    await store.putFunctionSecrets(set, [{ ...secret, storedAt: at }]);
+    await store.addLease(lease);
+    for (const foreign of ['others', 'next', 'r']) {
+      expect(await store.addLease({ ...lease, id: 'l2', grant: foreign })).toBeUndefined();
+      expect(await store.renewLease('l1', { ...term, grant: foreign }, at + 1)).toBeUndefined();
+    }
+    expect(await store.lease('l1')).toMatchObject({ grant: 'g1', endsAt: lease.endsAt });
+    expect(await store.addLease({ ...lease, id: 's', digest: set.id, grant: 'r' })).toBeDefined();
+  });
+
   test('revokes once; a revoked lease is not renewed', async () => {
     using store = disposable(await filled(make));
     await store.addLease(lease);

@@ -79,6 +79,10 @@ const STEPS: readonly string[] = [
      id TEXT NOT NULL REFERENCES secret_sets (id), name TEXT NOT NULL, wrapped BLOB NOT NULL, keyVersion INTEGER NOT NULL,
      author TEXT NOT NULL, version TEXT, leaseMs INTEGER NOT NULL, storedAt INTEGER NOT NULL, PRIMARY KEY (id, name)
    ) STRICT;`,
+  // Each grant has its count from when it is made, and no other has one; what was used without a limit is taken, too.
+  `DELETE FROM grant_counts WHERE "grant" NOT IN (SELECT id FROM grants);
+   UPDATE grant_counts SET taken = max(taken, used);
+   INSERT OR IGNORE INTO grant_counts SELECT id, grantedAt, 0, 0 FROM grants;`,
 ];
 const SCHEMA_VERSION = FIRST_VERSION + STEPS.length;
 

@@ -9,9 +9,11 @@ const sliceOf = (left: number): number => Math.min(SLICE_MAX, Math.ceil(left / S
 
 /**
  * Counts invocations under grants, inside of transactions. What a lease may use is taken from the grant before the worker hears of it; a
- * signed statement alone gives some back.
+ * signed statement alone gives some back. A lease without a limit takes what it states that it used, so that a limit set later counts it.
  */
 export interface Allowances {
+  /** Counts from 0 under a grant that is new, and goes on under one that is put again. */
+  begin(grant: string, at: number): void;
   /** @returns what the lease may use, `undefined`: no limit @throws {CfnError} `CFN_ALLOWANCE_SPENT`, `CFN_ALLOWANCE_WAITING` */
   first(grant: string, at: number): number | undefined;
   /** Notes what was used, and takes more where half of a slice is left. @returns what the lease may now use, all in all */
@@ -35,13 +37,11 @@ export function sqliteAllowances({ run, one }: Database): Allowances {
   const totals = (grant: string): { readonly used: number; readonly taken: number } =>
     one('SELECT used, taken FROM grant_counts WHERE "grant" = :grant', { grant }) ?? { used: 0, taken: 0 };
 
-  /** @param since only where the count began no later: a lease of a grant that was removed changes nothing of the one made after it */
-  function add(grant: string, since: number, used: number, taken: number): void {
-    if (used === 0 && taken === 0) return;
+  /** @param heldUntil only where the count began before: a lease that ended with a removed grant changes nothing of the one made after it */
+  function add(grant: string, used: number, taken: number, heldUntil = Number.MAX_SAFE_INTEGER): void {
     run(
-      `INSERT INTO grant_counts VALUES (:grant, :since, :used, :taken)
-       ON CONFLICT ("grant") DO UPDATE SET used = used + :used, taken = taken + :taken WHERE since <= :since`,
-      { grant, since, used, taken },
+      'UPDATE grant_counts SET used = used + :used, taken = taken + :taken WHERE "grant" = :grant AND since < :heldUntil',
+      { grant, used, taken, heldUntil },
     );
   }
   function count(grant: string, at: number): GrantCount {
@@ -54,6 +54,8 @@ export function sqliteAllowances({ run, one }: Database): Allowances {
   }
 
   return {
+    begin: (grant, at) =>
+      void run('INSERT INTO grant_counts VALUES (:grant, :at, 0, 0) ON CONFLICT DO NOTHING', { grant, at }),
     count,
     isLimited: (grant) => limitOf(grant) !== undefined,
     first(grant, at) {
@@ -65,29 +67,29 @@ export function sqliteAllowances({ run, one }: Database): Allowances {
           throw new CfnError('CFN_ALLOWANCE_WAITING', "the rest of the grant's invocations is with other workers");
         throw new CfnError('CFN_ALLOWANCE_SPENT', `the ${limit} invocations of the grant are used up`);
       }
-      add(grant, at, 0, slice);
+      add(grant, 0, slice);
       return slice;
     },
     more(lease, used) {
-      const { grant, allowed, startedAt } = lease;
+      const { grant, allowed } = lease;
       if (used < lease.used || used > (allowed ?? Infinity))
         throw new CfnError('CFN_RECEIPT_INVALID', 'the worker states less use than before, or more than was allowed');
       const limit = limitOf(grant);
-      const unused = (allowed ?? 0) - used;
-      const left = limit === undefined ? 0 : Math.max(0, limit - totals(grant).taken);
-      const slice = Math.min(left, Math.max(0, sliceOf(left + unused) - unused));
       if (allowed === undefined || limit === undefined) {
-        add(grant, startedAt, used - lease.used, allowed === undefined ? 0 : -unused);
+        add(grant, used - lease.used, used - (allowed ?? lease.used));
         return undefined;
       }
-      add(grant, startedAt, used - lease.used, slice);
+      const unused = allowed - used;
+      const left = Math.max(0, limit - totals(grant).taken);
+      const slice = Math.min(left, Math.max(0, sliceOf(left + unused) - unused));
+      add(grant, used - lease.used, slice);
       return allowed + slice;
     },
     settle(lease, stated) {
-      const { grant, allowed, startedAt } = lease;
+      const { grant, allowed, endsAt, revokedAt = endsAt } = lease;
       const most = allowed ?? Infinity;
       const used = Math.max(lease.used, Math.min(stated ?? allowed ?? lease.used, most));
-      add(grant, startedAt, used - lease.used, allowed === undefined ? 0 : used - allowed);
+      add(grant, used - lease.used, used - (allowed ?? lease.used), Math.min(endsAt, revokedAt));
       return used;
     },
     forget: (grant) => void run('DELETE FROM grant_counts WHERE "grant" = :grant', { grant }),

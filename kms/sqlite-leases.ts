@@ -99,6 +99,7 @@ export function sqliteLeases(
            ON CONFLICT (id) DO UPDATE SET content = excluded.content, endsAt = excluded.endsAt, grantedAt = excluded.grantedAt`,
           { id, digest, owner, content: JSON.stringify(grant), endsAt, grantedAt },
         );
+        allowances.begin(id, grantedAt);
         const longer = all<StoredLease>(`SELECT * FROM leases WHERE "grant" = :id AND endsAt > :endsAt AND ${LIVE}`, {
           id,
           endsAt,

@@ -41,6 +41,25 @@ describe('sqliteStore', () => {
     store.close();
   });
 
+  test('a keyring whose counts began with the first use gets one for each grant, with all that was used taken', async () => {
+    const path = join(folder, 'counts.sqlite');
+    open(path).close();
+    const database = new DatabaseSync(path);
+    database.exec(`PRAGMA user_version = 5; PRAGMA foreign_keys = OFF;
+      INSERT INTO grants VALUES ('used', 'd', 'o', '{}', 9, 5), ('unused', 'd', 'o', '{}', 9, 5);
+      INSERT INTO grant_counts VALUES ('used', 1, 7, -80), ('removed', 1, 0, -80)`);
+    database.close();
+    const store = open(path);
+    expect(await store.count('used', 0)).toMatchObject({ used: 7, taken: 7 });
+    store.close();
+    const after = new DatabaseSync(path);
+    expect(after.prepare('SELECT "grant", since, used, taken FROM grant_counts ORDER BY since').all()).toEqual([
+      { grant: 'used', since: 1, used: 7, taken: 7 },
+      { grant: 'unused', since: 5, used: 0, taken: 0 },
+    ]);
+    after.close();
+  });
+
   test('is durable: WAL, and every commit synced', () => {
     const path = join(folder, 'mode.sqlite');
     open(path).close();

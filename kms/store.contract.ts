@@ -385,27 +385,45 @@ export function storeContract(make: () => KeyStore): void {
     using store = disposable(await filled(make));
     await store.addLease(lease);
     await store.renewLease('l1', term, at + 1, stated(7));
-    expect(await store.count('g1', at + 1)).toEqual({ used: 7, taken: 0, outstanding: 0 });
+    expect(await store.count('g1', at + 1)).toEqual({ used: 7, taken: 7, outstanding: 0 });
     await store.putGrant(limited(100));
     expect((await store.lease('l1'))?.revokedAt).toBe(at);
-    expect(await store.addLease({ ...lease, id: 'l2' })).toMatchObject({ allowed: 13 });
+    expect(await store.addLease({ ...lease, id: 'l2' })).toMatchObject({ allowed: 12 }); // an eighth of 93
     await store.putGrant({ ...grant, id: 'g2' });
     expect(await store.renewLease('l2', { ...term, grant: 'g2' }, at + 2)).toBeUndefined(); // counted under g1
     await store.putGrant(grant);
     expect((await store.renewLease('l2', term, at + 3, stated(1)))?.allowed).toBeUndefined();
-    expect(await store.count('g1', at + 3)).toEqual({ used: 8, taken: 1, outstanding: 0 });
+    expect(await store.count('g1', at + 3)).toEqual({ used: 8, taken: 8, outstanding: 0 });
     await store.putGrant({ ...limited(3), id: 'g3' });
     expect(await store.renewLease('l2', { ...term, grant: 'g3' }, at + 4)).toBeUndefined();
   });
 
-  test('INV-24 a grant made anew counts anew, whatever the leases of the one before say', async () => {
-    using store = disposable(await limitedStore(8));
+  test('INV-24 a limit set later counts what was used before, also what workers state after', async () => {
+    using store = disposable(await filled(make));
     await store.addLease(lease);
-    await store.removeGrant('g1', digest, 'acme', at + 1);
-    await store.putGrant(limited(8));
-    await store.addLease({ ...lease, id: 'l2', startedAt: at + 2 });
-    await store.dropLease('l1', 's', at + 3, 0);
-    expect(await store.count('g1', at + 3)).toEqual({ used: 0, taken: 1, outstanding: 1 });
+    await store.renewLease('l1', term, at + 1, stated(3));
+    await store.putGrant({ ...limited(8), grantedAt: at + 2 });
+    await store.dropLease('l1', 's', at + 3, 10);
+    expect(await store.count('g1', at + 3)).toEqual({ used: 10, taken: 10, outstanding: 0 });
+    const late = store.addLease({ ...lease, id: 'l2', startedAt: at + 4 });
+    await expect(late).rejects.toMatchObject({ code: 'CFN_ALLOWANCE_SPENT' });
+    await store.putGrant({ ...limited(18), grantedAt: at + 5 });
+    expect((await store.addLease({ ...lease, id: 'l3', startedAt: at + 6 }))?.allowed).toBe(1); // an eighth of 8
+  });
+
+  test('INV-24 a grant made anew counts anew, whatever the leases of the one before say, and whenever', async () => {
+    using store = disposable(await limitedStore(80));
+    for (const id of ['l1', 'l2', 'ended'])
+      await store.addLease({ ...lease, id, ...(id === 'ended' && { endsAt: at + 1 }) });
+    await store.removeGrant('g1', digest, 'acme', at + 2);
+    await store.dropLease('l1', 's', at + 3, 0); // while there is none
+    expect(await store.count('g1', at + 3)).toEqual({ used: 0, taken: 0, outstanding: 0 });
+    await store.putGrant({ ...limited(8), grantedAt: at + 4 });
+    for (const id of ['l2', 'ended']) await store.dropLease(id, 's', at + 5, 0);
+    expect(await store.count('g1', at + 5)).toEqual({ used: 0, taken: 0, outstanding: 0 });
+    // Also where the clock was set back meanwhile: what is taken is taken.
+    expect((await store.addLease({ ...lease, id: 'l3', startedAt: at + 3 }))?.allowed).toBe(1);
+    expect(await store.count('g1', at + 5)).toEqual({ used: 0, taken: 1, outstanding: 1 });
   });
 
   test('tells of each lease that ends early, when that is on the disk', async () => {

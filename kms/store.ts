@@ -159,7 +159,7 @@ export interface StatedUse {
 /** Invocations under a grant. */
 export interface GrantCount {
   readonly used: number;
-  /** Allowed to leases, less what was given back: never over the grant's limit. */
+  /** Allowed to leases, less what was given back, and used without a limit. Leases take nothing that would bring it over the grant's limit. */
   readonly taken: number;
   /** Of what was taken, what live leases may still use. The rest of what was not used is lost: workers that ended without a word had it. */
   readonly outstanding: number;

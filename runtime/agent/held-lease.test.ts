@@ -15,6 +15,8 @@ let polls: number;
 let remaining: number | Error;
 let stream: { push(event: Partial<LeaseEvent>): void; fail(error: Error): void };
 let opened: number;
+/** Renewals are answered when this is. */
+let answered: Promise<void>;
 const log = (): void => undefined;
 const kms = { url: 'http://kms', publicKey: 'k' };
 const first: Released = { lease: 'l', policy: 'p', challenge: 'c', endsAt: 60_000 };
@@ -22,7 +24,7 @@ const first: Released = { lease: 'l', policy: 'p', challenge: 'c', endsAt: 60_00
 beforeEach(() => {
   vi.useFakeTimers();
   [clock, renewals, terms, polls, opened] = [0, [], [], 0, 0];
-  [answer, remaining] = [{ endsAt: 120_000 }, 600_000];
+  [answer, remaining, answered] = [{ endsAt: 120_000 }, 600_000, Promise.resolve()];
 });
 afterEach(() => vi.useRealTimers());
 
@@ -46,13 +48,17 @@ function hold(change: Partial<Released> = {}): HeldLease {
       leaseClockMs: () => clock,
       renew: async (used) => {
         renewals.push(used);
-        if (answer instanceof Error) throw answer;
-        return { ...first, ...answer };
+        const decided = answer;
+        await answered;
+        if (decided instanceof Error) throw decided;
+        return { ...first, ...decided };
       },
       remainingMs: async () => {
         polls += 1;
-        if (remaining instanceof Error) throw remaining;
-        return remaining;
+        const decided = remaining;
+        await answered;
+        if (decided instanceof Error) throw decided;
+        return decided;
       },
       onTerm: (endsAt) => void terms.push(endsAt),
     },
@@ -134,6 +140,48 @@ describe('INV-06 a held lease', () => {
     expect(await endOf(lease)).toMatchObject({ code: 'CFN_LEASE_ENDED' });
   });
 
+  test.each([5_000, 40_000])('is %d ms long as told, though the answer to a renewal comes after', async (told) => {
+    hold();
+    await pass(0);
+    stream.push({});
+    const slow = Promise.withResolvers<void>();
+    answered = slow.promise;
+    clock += 30_000;
+    await pass(100); // the KMS has decided; its answer is on its way
+    polls = 0;
+    stream.push({ lease: 'l', remainingMs: told });
+    await pass(0);
+    remaining = told;
+    slow.resolve();
+    await pass(0);
+    expect(polls).toBe(1);
+    expect(terms.slice(-2)).toEqual([120_000, 30_100 + told]);
+  });
+
+  test('is not asked for after a renewal that nothing overtook', async () => {
+    hold();
+    await pass(0);
+    stream.push({});
+    await pass(0);
+    polls = 0;
+    clock += 30_000;
+    await pass(100);
+    expect([renewals.length, polls]).toEqual([1, 0]);
+  });
+
+  test('that is over gets no term any more from an answer that comes late', async () => {
+    const slow = Promise.withResolvers<void>();
+    answered = slow.promise;
+    remaining = 5_000;
+    const lease = hold();
+    await pass(2_100); // it is asked for
+    lease.end(new CfnError('CFN_LEASE_ENDED', 'given back'));
+    slow.resolve();
+    await pass(0);
+    expect(polls).toBe(1);
+    expect(terms).toEqual([60_000]);
+  });
+
   test('is renewed in time, however often it is shortened a little', async () => {
     hold();
     for (let i = 0; i < 16; i++) {
@@ -151,6 +199,34 @@ describe('INV-06 a held lease', () => {
       await pass(30_100);
       expect(await endOf(lease)).toMatchObject({ code });
     }
+  });
+});
+
+describe("a renewal whose challenge was driven out by others'", () => {
+  const lost = new CfnError('CFN_CHALLENGE_INVALID', 'unknown');
+  const passSeconds = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) await pass(1_000);
+  };
+
+  test('is tried again, and extends the lease', async () => {
+    const lease = hold();
+    const good = answer;
+    answer = lost;
+    await passSeconds(40);
+    expect(renewals.length).toBeGreaterThan(2);
+    answer = good;
+    await passSeconds(3);
+    expect(terms.at(-1)).toBe(120_000);
+    expect(await endOf(lease)).toBeUndefined();
+  });
+
+  test("does not put off the lease's end", async () => {
+    const lease = hold();
+    answer = lost;
+    await passSeconds(59);
+    expect(await endOf(lease)).toBeUndefined();
+    await passSeconds(2);
+    expect(await endOf(lease)).toMatchObject({ code: 'CFN_LEASE_ENDED' });
   });
 });
 

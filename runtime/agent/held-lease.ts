@@ -31,7 +31,7 @@ export interface HeldLease {
 interface LeaseDeps {
   readonly watch: LeaseWatch;
   readonly leaseClockMs: () => number;
-  /** A new appraisal. @throws {CfnError} a `trust` refusal ends the lease, anything else does not end it before its time */
+  /** A new appraisal. @throws {CfnError} a `trust` refusal but `CFN_CHALLENGE_INVALID` ends the lease, nothing else ends it before its time */
   readonly renew: (used: number) => Promise<Released>;
   readonly remainingMs: () => Promise<number>;
   /** The lease now ends at this time. */
@@ -45,6 +45,8 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   let endsAt = -Infinity;
   let renewAt = Infinity;
   let renewing: Promise<void> | undefined;
+  /** Whether the KMS said how long the lease has while a renewal was under way: the answer to that may be the older of the two. */
+  let overtaken = false;
   let asking = false;
 
   let used = 0;
@@ -65,7 +67,8 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   };
   const endRefused = (cause: unknown): void => {
     const refusal = toCfnError(cause);
-    if (refusal.fault === 'trust') end(refusal);
+    // Strangers who ask for many challenges drive out others': the next attempt takes a new one.
+    if (refusal.fault === 'trust' && refusal.code !== 'CFN_CHALLENGE_INVALID') end(refusal);
   };
   const setTerm = (at: number): void => {
     const now = deps.leaseClockMs();
@@ -76,11 +79,14 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   };
   /** One at a time: whoever wants one while it is under way waits for that. */
   function renew(): Promise<void> {
-    renewing ??= deps
+    if (renewing !== undefined) return renewing;
+    overtaken = false;
+    renewing = deps
       .renew(used)
       .then((renewed) => {
         if (over) return;
         setTerm(renewed.endsAt);
+        if (overtaken) void askNow();
         const before = allowed;
         allowed = renewed.allowed ?? Infinity;
         spent = renewed.spent === true;
@@ -94,15 +100,19 @@ export function holdLease(kms: Kms, first: Released, deps: LeaseDeps): HeldLease
   async function ask(): Promise<void> {
     if (asking || over) return;
     asking = true;
+    await askNow();
+    asking = false;
+  }
+  async function askNow(): Promise<void> {
     try {
       shorten(await deps.remainingMs());
     } catch (cause) {
       endRefused(cause);
-    } finally {
-      asking = false;
     }
   }
   function shorten(remainingMs: number): void {
+    if (over) return;
+    overtaken = true;
     if (remainingMs <= 0) return end(new CfnError('CFN_LEASE_ENDED', 'the lease was revoked'));
     const at = deps.leaseClockMs() + remainingMs;
     if (at < endsAt) setTerm(at);

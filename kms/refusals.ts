@@ -7,7 +7,7 @@ import type { AuditStore } from './store.ts';
 export interface Refusals {
   /** @param owner whose log; `''`: the KMS's own */
   note(owner: string, code: ErrorCode, what: Omit<AuditEntry, 'at' | 'decision' | 'code' | 'count'>): Promise<void>;
-  /** Notes what was only counted. */
+  /** Notes what was only counted until now; one call after the other. */
   flush(): Promise<void>;
 }
 
@@ -16,6 +16,7 @@ export function openRefusals(store: AuditStore, now: () => Date, ownersMax: numb
   const rates = openRates(now, ownersMax);
   /** Owner → code → how many were not noted. */
   const counted = new Map<string, Map<ErrorCode, number>>();
+  let flushed: Promise<void> = Promise.resolve();
   const at = (): string => now().toISOString();
 
   async function flushOwner(owner: string): Promise<void> {
@@ -23,6 +24,11 @@ export function openRefusals(store: AuditStore, now: () => Date, ownersMax: numb
     counted.delete(owner);
     for (const [code, count] of codes ?? [])
       await store.addAudit(owner, { at: at(), decision: 'refused', code, count });
+  }
+  /** Those there are now: under a flood there are new ones with every entry that is written. */
+  async function flushAll(): Promise<void> {
+    const owners = [...counted.keys()];
+    for (const owner of owners) await flushOwner(owner);
   }
   return {
     async note(owner, code, what) {
@@ -34,8 +40,10 @@ export function openRefusals(store: AuditStore, now: () => Date, ownersMax: numb
       codes.set(code, (codes.get(code) ?? 0) + 1);
       counted.set(owner, codes);
     },
-    async flush() {
-      for (const owner of counted.keys()) await flushOwner(owner);
+    flush() {
+      const flushing = flushed.then(flushAll);
+      flushed = flushing.catch(() => undefined);
+      return flushing;
     },
   };
 }

@@ -3,6 +3,8 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CfnError } from '../proto/index.ts';
+import { attempts } from './attempts.ts';
+import { untilAborted } from './until-aborted.ts';
 import { onDisk, openUpload, sizeOf } from './upload.ts';
 
 export interface Blob {
@@ -25,17 +27,26 @@ export interface BlobStore {
   begun(digest: string, by: string): Promise<number>;
   /**
    * Goes on with an upload, from `offset` to the end of the blob. When the source breaks off, what came is kept for the next attempt of `by`;
-   * an attempt that begins while another is under way takes over from it.
+   * an attempt that begins while another is under way takes over from it, unless that one has all and only has to sync it.
    *
+   * @param left aborts when the uploader goes away: then what came is kept, too
    * @throws {CfnError} as `put`; what had come is given up then. `CFN_CONFLICT` when `offset` is not what `begun` says, or another took over
    */
-  resume(digest: string, by: string, offset: number, source: AsyncIterable<Uint8Array>): Promise<void>;
+  resume(
+    digest: string,
+    by: string,
+    offset: number,
+    source: AsyncIterable<Uint8Array>,
+    left?: AbortSignal,
+  ): Promise<void>;
   get(digest: string): Promise<Blob | undefined>;
 }
 
 /** How long a broken-off upload is kept for the next attempt, in ms. */
 const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
 const BEGUN = '.begun';
+/** After these, what came is of no use to a later attempt: other bytes, or a disk that is full of them. */
+const GIVEN_UP: ReadonlySet<string> = new Set(['CFN_ARTIFACT_ALTERED', 'CFN_BODY_TOO_LARGE', 'CFN_STORE_FAILED']);
 
 /**
  * A folder with one file per digest. What arrives lies in `incoming` until it is whole, verified and synced. At the start that is emptied of
@@ -49,7 +60,7 @@ export async function openBlobFolder(folder: string, now: () => Date): Promise<B
     if (name.endsWith(BEGUN) && (await stat(path)).mtimeMs > now().getTime() - BEGUN_MS_MAX) continue;
     await rm(path, { recursive: true, force: true });
   }
-  const underWay = new Map<string, symbol>();
+  const begunUploads = attempts();
   // The digest is validated by the route; here it decides a path, so it is looked at again.
   const pathOf = (digest: string): string => {
     if (!/^[0-9a-f]{64}$/.test(digest))
@@ -78,25 +89,23 @@ export async function openBlobFolder(folder: string, now: () => Date): Promise<B
       }
     },
     begun: async (digest, by) => (await sizeOf(begunPath(digest, by))) ?? 0,
-    async resume(digest, by, offset, source) {
+    async resume(digest, by, offset, source, left) {
       const target = pathOf(digest);
       const path = begunPath(digest, by);
-      const mine = Symbol(digest);
-      underWay.set(path, mine);
-      const check = (bytes: number): void => {
-        if (underWay.get(path) !== mine) throw new CfnError('CFN_CONFLICT', 'another upload of this blob took over');
-        if (bytes !== offset) throw new CfnError('CFN_CONFLICT', `the upload goes on at ${bytes}, not at ${offset}`);
-      };
-      try {
-        await receive(path, digest, source, check);
-        await publish(path, target);
-      } catch (error) {
-        // Of no use to a later attempt: other bytes, or a disk that is full of them.
-        if (error instanceof CfnError && error.code !== 'CFN_CONFLICT') await rm(path, { force: true });
-        throw error;
-      } finally {
-        if (underWay.get(path) === mine) underWay.delete(path);
-      }
+      const takenOver = new CfnError('CFN_CONFLICT', 'another upload of this blob took over');
+      await begunUploads.next(path, takenOver, async (stopped) => {
+        // The one before may have come to its end meanwhile.
+        if ((await sizeOf(target)) !== undefined) return rm(path, { force: true });
+        const there = (await sizeOf(path)) ?? 0;
+        if (there !== offset) throw new CfnError('CFN_CONFLICT', `the upload goes on at ${there}, not at ${offset}`);
+        try {
+          await receive(path, digest, source, left === undefined ? stopped : AbortSignal.any([stopped, left]));
+          await publish(path, target);
+        } catch (error) {
+          if (error instanceof CfnError && GIVEN_UP.has(error.code)) await rm(path, { force: true });
+          throw error;
+        }
+      });
     },
     async get(digest) {
       const path = pathOf(digest);
@@ -107,21 +116,16 @@ export async function openBlobFolder(folder: string, now: () => Date): Promise<B
   };
 }
 
-/** @param check is asked before each step, with the bytes that lay there when the upload went on */
+/** @param signal stops it as long as not all has come */
 async function receive(
   path: string,
   digest: string,
   source: AsyncIterable<Uint8Array>,
-  check: (bytes: number) => void = () => undefined,
+  signal?: AbortSignal,
 ): Promise<void> {
-  await using upload = await openUpload(path);
-  const before = upload.bytes;
-  check(before);
-  for await (const chunk of source) {
-    check(before);
-    await upload.write(chunk);
-  }
-  check(before);
+  await using upload = await openUpload(path, signal);
+  for await (const chunk of signal === undefined ? source : untilAborted(source, signal)) await upload.write(chunk);
+  signal?.throwIfAborted();
   await upload.finish(digest);
 }
 

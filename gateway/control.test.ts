@@ -5,7 +5,7 @@ import type { Gateway } from './context.ts';
 import { openapiDocument } from './control/openapi.ts';
 import { BUNDLE, codeOf, modelManifest, openHouse, signedFunction, type House } from './testkit.ts';
 import { tokens } from './tokens.ts';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 
 let house: House;
@@ -106,6 +106,44 @@ describe('blobs', () => {
     expect(await codeOf(await house.call('PUT', '/v1/blobs/XYZ', { token: acme, body: 'x' }))).toBe(
       '400 CFN_INPUT_INVALID',
     );
+  });
+
+  test('that have begun are not read on for a caller who has gone', async () => {
+    const path = `/v1/blobs/${'b'.repeat(64)}`;
+    const incoming = join(house.stateFolder, 'blobs', 'incoming');
+    const patch = (offset: number, signal: AbortSignal): Promise<Response> => {
+      const body = new ReadableStream({ start: (part) => part.enqueue(ciphertext) });
+      const headers = { authorization: `Bearer ${acme}`, 'upload-offset': String(offset) };
+      const init: RequestInit & { duplex: 'half' } = { method: 'PATCH', headers, body, duplex: 'half', signal };
+      return fetch(`${house.gateway.url}${path}`, init);
+    };
+    const begun = async (): Promise<number> =>
+      Number((await house.call('HEAD', path, { token: acme })).headers.get('upload-offset'));
+    const isOpen = (): boolean =>
+      readdirSync('/proc/self/fd').some((fd) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`).startsWith(incoming);
+        } catch {
+          return false; // closed meanwhile
+        }
+      });
+
+    const first = new AbortController();
+    const broken = patch(0, first.signal);
+    await expect.poll(begun, { timeout: 10_000 }).toBe(ciphertext.length);
+    first.abort();
+    await expect(broken).rejects.toThrow();
+    await expect.poll(isOpen, { timeout: 10_000 }).toBe(false);
+
+    const much = 60 * 1024 ** 3; // to read it takes longer than this test may
+    for (const name of readdirSync(incoming)) truncateSync(join(incoming, name), much);
+    const second = new AbortController();
+    const again = patch(much, second.signal);
+    await expect.poll(isOpen, { timeout: 10_000 }).toBe(true);
+    second.abort();
+    await expect(again).rejects.toThrow();
+    await expect.poll(isOpen, { timeout: 10_000 }).toBe(false);
+    expect(await begun()).toBe(much);
   });
 });
 

@@ -9,30 +9,35 @@ const READ_BYTES = 1024 * 1024;
 
 /** A blob that is arriving, in a file of its own. */
 export interface Upload extends AsyncDisposable {
-  /** How many bytes are there. */
-  readonly bytes: number;
   /** @throws {CfnError} `CFN_BODY_TOO_LARGE`, `CFN_STORE_FAILED` */
   write(chunk: Uint8Array): Promise<void>;
   /** Makes it durable. @throws {CfnError} `CFN_ARTIFACT_ALTERED` unless the bytes have this digest */
   finish(digest: string): Promise<void>;
 }
 
-/** Opens the file of an upload, or makes it; goes on behind what it holds. */
-export async function openUpload(path: string): Promise<Upload> {
+/**
+ * Opens the file of an upload, or makes it; goes on behind what it holds. Nobody else may have it open.
+ *
+ * @param signal stops the reading of what it holds
+ */
+export async function openUpload(path: string, signal?: AbortSignal): Promise<Upload> {
   const file = await onDisk(() => open(path, constants.O_RDWR | constants.O_CREAT, 0o600));
   const hash = createHash('sha256');
   let bytes = 0;
-  const piece = new Uint8Array(READ_BYTES);
-  for (;;) {
-    const { bytesRead } = await onDisk(() => file.read(piece, 0, READ_BYTES, bytes));
-    if (bytesRead === 0) break;
-    hash.update(piece.subarray(0, bytesRead));
-    bytes += bytesRead;
+  try {
+    const piece = new Uint8Array(READ_BYTES);
+    for (;;) {
+      signal?.throwIfAborted();
+      const { bytesRead } = await onDisk(() => file.read(piece, 0, READ_BYTES, bytes));
+      if (bytesRead === 0) break;
+      hash.update(piece.subarray(0, bytesRead));
+      bytes += bytesRead;
+    }
+  } catch (error) {
+    await file.close();
+    throw error;
   }
   return {
-    get bytes() {
-      return bytes;
-    },
     async write(chunk) {
       if (bytes + chunk.length > BLOB_BYTES_MAX)
         throw new CfnError('CFN_BODY_TOO_LARGE', `a blob has at most ${MODEL_FILE_BYTES_MAX} bytes`);
@@ -45,10 +50,7 @@ export async function openUpload(path: string): Promise<Upload> {
       const actual = hash.digest('hex');
       if (actual !== digest)
         throw new CfnError('CFN_ARTIFACT_ALTERED', `the blob has digest ${actual}, expected ${digest}`);
-      await onDisk(async () => {
-        await file.truncate(bytes); // an attempt that was taken over may have written behind
-        await file.sync();
-      });
+      await onDisk(() => file.sync());
     },
     [Symbol.asyncDispose]: () => file.close(),
   };

@@ -47,12 +47,19 @@ export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
       throw new CfnError('CFN_INPUT_INVALID', 'upload-offset: expected a number of bytes');
     const held = await gateway.blobs.size(digest);
     if (held !== undefined) return c.json({ digest, bytes: held }, 200);
-    await gateway.blobs.resume(digest, uploader(caller), Number(offset), uploaded(c));
+    await gateway.blobs.resume(digest, uploader(caller), Number(offset), uploaded(c), left(c));
     return c.json({ digest, bytes: await gateway.blobs.size(digest) }, 201);
   });
 }
 
 const uploader = (caller: Caller): string => (caller.role === 'tenant' ? `tenant ${caller.tenant}` : caller.role);
+
+/** Aborts when the caller goes away. */
+function left(c: AppContext): AbortSignal {
+  const gone = new AbortController();
+  c.env.outgoing.once('close', () => gone.abort(new CfnError('CFN_ABORTED', 'the caller went away')));
+  return gone.signal;
+}
 
 function digestOf(c: AppContext): string {
   const digest = digestSchema.safeParse(c.req.param('digest'));

@@ -1,9 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { CfnError, sha256Hex, utf8 } from '../proto/index.ts';
+import { begunName } from './begun-uploads.ts';
+import { BEGUN_BYTES_MAX, SWEEP } from './limits.ts';
 import { openBlobFolder, type BlobStore } from './blob-folder.ts';
 
 const now = (): Date => new Date();
@@ -234,5 +236,91 @@ describe('an upload that goes on', () => {
     const later = (): Date => new Date(Date.now() + 8 * 24 * 3600_000);
     expect(await (await openBlobFolder(dir, later)).begun(digest, 'acme')).toBe(0);
     expect(readdirSync(join(dir, 'incoming'))).toEqual([]);
+  });
+
+  test('is forgotten after a week in a process that goes on, until that is closed', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    try {
+      const dir = folder();
+      let ms = Date.now();
+      const store = await openBlobFolder(dir, () => new Date(ms));
+      const begin = (by: string): Promise<void> =>
+        expect(store.resume('a'.repeat(64), by, 0, broken('hel'))).rejects.toThrow('gone');
+      const left = (): string[] => readdirSync(join(dir, 'incoming'));
+      await begin('acme');
+      writeFileSync(join(dir, 'incoming', 'being put'), 'x');
+      ms += 8 * 24 * 3600_000;
+      expect(left()).toHaveLength(2);
+      vi.advanceTimersByTime(SWEEP.ms);
+      await expect.poll(left).toEqual(['being put']);
+      store.close();
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  describe('beside others of the same uploader', () => {
+    const nameOf = (i: number): string => String(i).repeat(64);
+    /** Five, the first left for the longest, of which four have as many bytes as one uploader may have. */
+    async function five(dir: string, by: string, store: BlobStore): Promise<void> {
+      for (let i = 0; i < 5; i++) {
+        await expect(store.resume(nameOf(i), by, 0, broken('hel'))).rejects.toThrow('gone');
+        const path = join(dir, 'incoming', begunName(nameOf(i), by));
+        truncateSync(path, BEGUN_BYTES_MAX / 4);
+        utimesSync(path, new Date(), new Date(Date.now() - (10 - i) * 60_000));
+      }
+    }
+    const begunOf = async (store: BlobStore, by: string): Promise<boolean[]> =>
+      Promise.all([0, 1, 2, 3, 4].map(async (i) => (await store.begun(nameOf(i), by)) > 0));
+
+    test('is dropped where they have too many bytes, and no other uploader’s', async () => {
+      const dir = folder();
+      const store = await openBlobFolder(dir, now);
+      await five(dir, 'mallory', store);
+      await expect(store.resume(nameOf(0), 'acme', 0, broken('hel'))).rejects.toThrow('gone');
+      const again = await openBlobFolder(dir, now);
+      expect(await begunOf(again, 'mallory')).toEqual([false, true, true, true, true]);
+      expect(await again.begun(nameOf(0), 'acme')).toBe(3);
+    });
+
+    test('is dropped while another comes, also one that is under way', async () => {
+      const dir = folder();
+      const store = await openBlobFolder(dir, now);
+      const hanging = codeOf(
+        store.resume(
+          nameOf(9),
+          'acme',
+          0,
+          (async function* () {
+            yield utf8('hel');
+            await new Promise(() => undefined);
+          })(),
+        ),
+      );
+      await expect.poll(() => store.begun(nameOf(9), 'acme')).toBe(3);
+      const under = join(dir, 'incoming', begunName(nameOf(9), 'acme'));
+      utimesSync(under, new Date(), new Date(Date.now() - 3600_000));
+      await five(dir, 'acme', store);
+      const much = async function* (): AsyncIterable<Uint8Array> {
+        const part = new Uint8Array(1024 * 1024);
+        for (let bytes = 0; bytes < SWEEP.bytes; bytes += part.length) yield part;
+        throw new Error('gone');
+      };
+      await expect(store.resume(nameOf(8), 'acme', 0, much())).rejects.toThrow('gone');
+      await expect.poll(() => begunOf(store, 'acme')).toEqual([false, false, true, true, true]);
+      expect(await hanging).toBe('CFN_STORE_FAILED');
+      expect(await store.begun(nameOf(9), 'acme')).toBe(0);
+    });
+
+    test('counts for something, however small it is', async () => {
+      const dir = folder();
+      const store = await openBlobFolder(dir, now);
+      await five(dir, 'acme', store);
+      for (const i of [1, 2, 3, 4]) writeFileSync(join(dir, 'incoming', begunName(nameOf(i), 'acme')), 'x');
+      truncateSync(join(dir, 'incoming', begunName(nameOf(0), 'acme')), BEGUN_BYTES_MAX - 5);
+      utimesSync(join(dir, 'incoming', begunName(nameOf(0), 'acme')), new Date(), new Date(Date.now() - 3600_000));
+      expect(await begunOf(await openBlobFolder(dir, now), 'acme')).toEqual([false, true, true, true, true]);
+    });
   });
 });

@@ -1,9 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { CfnError } from '../proto/index.ts';
 import { attempts } from './attempts.ts';
+import { begunName, isBegun, surplusUploads } from './begun-uploads.ts';
+import { BEGUN_BYTES_MAX, SWEEP } from './limits.ts';
 import { untilAborted } from './until-aborted.ts';
 import { onDisk, openUpload, sizeOf } from './upload.ts';
 
@@ -30,7 +32,8 @@ export interface BlobStore {
    * an attempt that begins while another is under way takes over from it, unless that one has all and only has to sync it.
    *
    * @param left aborts when the uploader goes away: then what came is kept, too
-   * @throws {CfnError} as `put`; what had come is given up then. `CFN_CONFLICT` when `offset` is not what `begun` says, or another took over
+   * @throws {CfnError} as `put`; what had come is given up then. `CFN_CONFLICT` when `offset` is not what `begun` says, or another took over.
+   *   `CFN_STORE_FAILED` also when newer uploads of `by` take the bytes that one uploader may have begun
    */
   resume(
     digest: string,
@@ -40,36 +43,60 @@ export interface BlobStore {
     left?: AbortSignal,
   ): Promise<void>;
   get(digest: string): Promise<Blob | undefined>;
+  /** Looks for uploads to drop no more. */
+  close(): void;
 }
 
-/** How long a broken-off upload is kept for the next attempt, in ms. */
-const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
-const BEGUN = '.begun';
 /** After these, what came is of no use to a later attempt: other bytes, or a disk that is full of them. */
 const GIVEN_UP: ReadonlySet<string> = new Set(['CFN_ARTIFACT_ALTERED', 'CFN_BODY_TOO_LARGE', 'CFN_STORE_FAILED']);
 
 /**
  * A folder with one file per digest. What arrives lies in `incoming` until it is whole, verified and synced. At the start that is emptied of
- * all but uploads that can go on.
+ * all but uploads that can go on; of those, what is too old or too much is dropped then and from time to time.
  */
 export async function openBlobFolder(folder: string, now: () => Date): Promise<BlobStore> {
   const incoming = join(folder, 'incoming');
   await mkdir(incoming, { recursive: true, mode: 0o700 });
-  for (const name of await readdir(incoming)) {
-    const path = join(incoming, name);
-    if (name.endsWith(BEGUN) && (await stat(path)).mtimeMs > now().getTime() - BEGUN_MS_MAX) continue;
-    await rm(path, { recursive: true, force: true });
-  }
+  for (const name of await readdir(incoming))
+    if (!isBegun(name)) await rm(join(incoming, name), { recursive: true, force: true });
   const begunUploads = attempts();
+  const dropped = new CfnError(
+    'CFN_STORE_FAILED',
+    `uploads that have begun are kept for a week, and at most ${BEGUN_BYTES_MAX} bytes of one uploader`,
+  );
+  const dropSurplus = async (): Promise<void> => {
+    for (const name of await surplusUploads(incoming, now())) {
+      const path = join(incoming, name);
+      await begunUploads.next(path, dropped, () => rm(path, { force: true }));
+    }
+  };
+  await dropSurplus();
+  let sweeping: Promise<void> | undefined;
+  let unswept = 0;
+  const sweep = (): void => {
+    unswept = 0;
+    // What fails, or is overtaken by a new attempt, is left to the next time.
+    sweeping ??= dropSurplus()
+      .catch(() => undefined)
+      .finally(() => (sweeping = undefined));
+  };
+  const timer = setInterval(sweep, SWEEP.ms);
+  timer.unref();
+  /** No attempt waits for a sweep, because a sweep waits for attempts to end. */
+  async function* swept(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of source) {
+      unswept += chunk.length;
+      if (unswept >= SWEEP.bytes) sweep();
+      yield chunk;
+    }
+  }
   // The digest is validated by the route; here it decides a path, so it is looked at again.
   const pathOf = (digest: string): string => {
     if (!/^[0-9a-f]{64}$/.test(digest))
       throw new CfnError('CFN_INPUT_INVALID', 'a blob is named by 64 lower-case hexadecimal digits');
     return join(folder, digest);
   };
-  /** One upload of a blob for each uploader: nobody can spoil another's. */
-  const begunPath = (digest: string, by: string): string =>
-    join(incoming, `${basename(pathOf(digest))}-${createHash('sha256').update(by).digest('hex')}${BEGUN}`);
+  const begunPath = (digest: string, by: string): string => join(incoming, begunName(basename(pathOf(digest)), by));
   const publish = (from: string, to: string): Promise<void> =>
     onDisk(async () => {
       await rename(from, to);
@@ -99,7 +126,7 @@ export async function openBlobFolder(folder: string, now: () => Date): Promise<B
         const there = (await sizeOf(path)) ?? 0;
         if (there !== offset) throw new CfnError('CFN_CONFLICT', `the upload goes on at ${there}, not at ${offset}`);
         try {
-          await receive(path, digest, source, left === undefined ? stopped : AbortSignal.any([stopped, left]));
+          await receive(path, digest, swept(source), left === undefined ? stopped : AbortSignal.any([stopped, left]));
           await publish(path, target);
         } catch (error) {
           if (error instanceof CfnError && GIVEN_UP.has(error.code)) await rm(path, { force: true });
@@ -113,6 +140,7 @@ export async function openBlobFolder(folder: string, now: () => Date): Promise<B
       if (bytes === undefined) return undefined;
       return { bytes, stream: () => createReadStream(path, { highWaterMark: 256 * 1024 }) };
     },
+    close: () => clearInterval(timer),
   };
 }
 

@@ -32,3 +32,9 @@ export const LIST_MAX = 1_000;
 export const DRAIN_MS_MAX = 10_000;
 /** Receipts that may wait for a store that refuses them; from then on no request is taken. */
 export const LEDGER_QUEUE_MAX = 10_000;
+/** Time that a broken-off upload is kept for the next attempt, in ms. */
+export const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
+/** Bytes of the uploads that one uploader has begun: four blobs of the largest size. */
+export const BEGUN_BYTES_MAX = 4 * 65 * 1024 * MiB;
+/** Uploads are looked through for what is to be dropped whenever so much came, in bytes, and after this time, in ms. */
+export const SWEEP = { bytes: 64 * MiB, ms: 60 * 60_000 } as const;

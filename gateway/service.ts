@@ -90,6 +90,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     adminUrl: admin.url,
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
+      blobs.close();
       await admitting.stop();
       await gateway.ledger.flush();
       await store.close();

@@ -1,4 +1,5 @@
 import { CfnError, type Sealed, type SignedManifest } from '../../proto/index.ts';
+import { LEASE_WAKE_MS } from '../lease-clock.ts';
 import type { DropReports } from './drop-reports.ts';
 import { holdLease } from './held-lease.ts';
 import type { KeyClient, SecretClient } from './key-client.ts';
@@ -54,14 +55,19 @@ export function secretHost(deps: {
         onTerm: (at) => (endsAt = at),
       });
       let end: NodeJS.Timeout | undefined;
+      // Wakes now and then, because a timer does not see a suspend.
+      const awaitEnd = (): void => {
+        const leftMs = endsAt - deps.leaseClockMs();
+        if (leftMs <= 0) return ended.resolve();
+        end = setTimeout(awaitEnd, Math.min(leftMs, LEASE_WAKE_MS));
+        end.unref();
+      };
       void held.ended.then(({ code }) => {
         reason = code;
         if (gone) return;
         deps.log('secrets.ended', { version: signed.version, code });
-        const leftMs = endsAt - deps.leaseClockMs();
-        if (leftMs > 0) changed.resolve();
-        end = setTimeout(() => ended.resolve(), Math.max(0, leftMs));
-        end.unref();
+        if (endsAt > deps.leaseClockMs()) changed.resolve();
+        awaitEnd();
       });
       return {
         wrapped,

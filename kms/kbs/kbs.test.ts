@@ -8,7 +8,7 @@ import {
   sealTo,
   type TeeKeyPair,
 } from '../../proto/index.ts';
-import { KBS_BODY_BYTES_MAX, KBS_SESSION_MS, KBS_SESSIONS_MAX } from '../limits.ts';
+import { KBS_BODY_BYTES_MAX, KBS_SESSION_MS, KBS_SESSIONS_MAX, RELEASES_INFLIGHT_MAX } from '../limits.ts';
 import { auditOf, startKms, strangePlatform, type TestKms } from '../test-kms.ts';
 import { addResource, attestation, kbsCaller, nameOf, putResource, type KbsAnswer } from './client.testkit.ts';
 import { openSessions } from './sessions.ts';
@@ -313,6 +313,56 @@ describe('what is not of the protocol', () => {
     expect(refusedAs(await client.attest(cookie, large))).toEqual([413, 'AttestationError']);
     // None of these used the nonce.
     expect((await client.attest(cookie, { ...good, 'init-data': { format: 'toml', body: 'x' } })).status).toBe(200);
+  });
+
+  test('evidence that fails is an attestation that fails, also where an owner is named like a step', async () => {
+    await addResource(kms, {}, 'resource');
+    const client = kbsCaller(kms, '/owners/resource/kbs/v0');
+    const { cookie } = await client.session();
+    const answer = await client.attest(cookie, await attestation('A'.repeat(44), keys.publicKey));
+    expect(refusedAs(answer)).toEqual([401, 'AttestationError']);
+    expect(String(answer.body['detail'])).toContain('CFN_NONCE_MISMATCH');
+    const { cookie: attested } = await client.attested(keys);
+    expect(refusedAs(await client.resource('resource/key/other', { cookie: attested }))).toEqual([401, 'PolicyDeny']);
+  });
+
+  test('evidence is not read for a client without a session, nor while as many are appraised as may be', async () => {
+    /** @returns whether any of the body was read */
+    async function isRead(at: TestKms, cookie: string, status: number): Promise<boolean> {
+      let pulled = false;
+      const body = new ReadableStream(
+        {
+          pull(controller) {
+            pulled = true;
+            controller.enqueue(new TextEncoder().encode('{}'));
+            controller.close();
+          },
+        },
+        { highWaterMark: 0 },
+      );
+      const init = { method: 'POST', headers: { cookie }, body, duplex: 'half' };
+      expect((await at.app.request('/kbs/v0/attest', init)).status).toBe(status);
+      return pulled;
+    }
+    expect(await isRead(kms, '', 401)).toBe(false);
+    expect(await isRead(kms, (await kbsCaller(kms).session()).cookie, 401)).toBe(true);
+
+    const gate = Promise.withResolvers<never>();
+    let waiting = 0;
+    const appraiseClient = async (): Promise<never> => {
+      waiting++;
+      return gate.promise;
+    };
+    const busy = await startKms(undefined, { kbs: { ...kms.deps.kbs, appraiseClient } });
+    const client = kbsCaller(busy);
+    const held = Array.from({ length: RELEASES_INFLIGHT_MAX }, async () => {
+      const { cookie, nonce } = await client.session();
+      return client.attest(cookie, await attestation(nonce, keys.publicKey));
+    });
+    await expect.poll(() => waiting, { timeout: 20_000 }).toBe(RELEASES_INFLIGHT_MAX);
+    expect(await isRead(busy, (await client.session()).cookie, 503)).toBe(false);
+    gate.reject(new Error('enough'));
+    await Promise.all(held);
   });
 
   test('paths that there are not', async () => {

@@ -1,4 +1,5 @@
 import { Hono, type Context } from 'hono';
+import { routePath } from 'hono/route';
 import {
   CfnError,
   KBS_COOKIE,
@@ -16,6 +17,8 @@ import { kbsRefusal } from './errors.ts';
 import { releaseResource } from './release-resource.ts';
 import type { AttestedSession } from './sessions.ts';
 
+const RESOURCE_ROUTE = '/resource/:repository/:type/:tag';
+
 /**
  * The key broker protocol (`proto/kbs.ts`), for clients that exist: below `/kbs/v0`, and for the clients of one owner below
  * `/owners/NAME/kbs/v0`, where that owner's appraisal policy counts.
@@ -23,9 +26,14 @@ import type { AttestedSession } from './sessions.ts';
 export function kbsRoutes(deps: KmsDeps): Hono {
   const app = new Hono();
   let appraisals = 0;
+  function demandRoom(): void {
+    if (appraisals >= RELEASES_INFLIGHT_MAX)
+      throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} appraisals are under way`);
+  }
 
+  // By the route that matched: an owner may be named like a step.
   app.onError((error, c) =>
-    kbsRefusal(toCfnError(error), c.req.path.includes('/resource/') ? 'resource' : 'attestation'),
+    kbsRefusal(toCfnError(error), routePath(c).endsWith(RESOURCE_ROUTE) ? 'resource' : 'attestation'),
   );
   app.post('/auth', async (c) => {
     const request = await readJson(c, kbsRequestSchema, SMALL_BODY_BYTES_MAX);
@@ -34,11 +42,11 @@ export function kbsRoutes(deps: KmsDeps): Hono {
     return c.json({ nonce, 'extra-params': hash === undefined ? '' : { 'selected-hash-algorithm': hash } });
   });
   app.post('/attest', async (c) => {
-    const attestation = await readJson(c, kbsAttestationSchema, KBS_BODY_BYTES_MAX);
     const id = sessionOf(c);
     if (id === undefined) throw new CfnError('CFN_CHALLENGE_INVALID', `expected the cookie ${KBS_COOKIE} of /auth`);
-    if (appraisals >= RELEASES_INFLIGHT_MAX)
-      throw new CfnError('CFN_BUSY', `${RELEASES_INFLIGHT_MAX} appraisals are under way`);
+    demandRoom(); // before evidence is held for nothing
+    const attestation = await readJson(c, kbsAttestationSchema, KBS_BODY_BYTES_MAX);
+    demandRoom(); // others came while this one was read
     appraisals++;
     try {
       const { token, expiresAt } = await attest(id, attestation, deps);
@@ -48,7 +56,7 @@ export function kbsRoutes(deps: KmsDeps): Hono {
       appraisals--;
     }
   });
-  app.get('/resource/:repository/:type/:tag', async (c) => {
+  app.get(RESOURCE_ROUTE, async (c) => {
     const { repository, type, tag } = c.req.param();
     const key = parseResourcePath(repository, type, tag);
     return c.json(await releaseResource(key, attestedOf(c, deps), deps));

@@ -103,7 +103,7 @@ async function start(argv: readonly string[]): Promise<void> {
     kbs: {
       sessions: openSessions({ now, randomBytes }),
       appraiseClient,
-      endorse: (evidence) => endorseEvidence(evidence, vendors),
+      endorse: (evidence, brought) => endorseEvidence(evidence, vendors, brought),
     },
     policies: openPolicies(own, store),
     rates: openRates(now, OWNERS_RATED_MAX),

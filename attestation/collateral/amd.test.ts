@@ -92,6 +92,38 @@ test("fetches a VLEK's authorities, and not the VLEK", async () => {
   expect(asked).toEqual(['/vlek/v1/Milan/cert_chain', '/vlek/v1/Milan/crl']);
 });
 
+describe('a report that comes with its certificate', () => {
+  const vcek = readVector('certs/milan-v2-trustee.vcek.der');
+
+  test('has the authorities and the CRL fetched alone', async () => {
+    expect((await open()(milan, [vcek])).certificates).toHaveLength(2);
+    expect(asked).toEqual(['/vcek/v1/Milan/cert_chain', '/vcek/v1/Milan/crl']);
+    await open()(genoa, [vcek]).catch(() => undefined); // of another chip: as if none had come
+    expect(asked.some((path) => path.includes(GENOA_CHIP))).toBe(true);
+  });
+
+  test('goes on without what the service does not give', async () => {
+    respond = (path, response) => path.endsWith('/crl') && response.writeHead(500).end() !== undefined;
+    expect(await open()(milan, [vcek])).toMatchObject({ certificates: { length: 2 }, crls: [] });
+    respond = (_, response) => response.writeHead(429).end() !== undefined;
+    expect(await open()(milan, [vcek])).toEqual({ certificates: [], crls: [] });
+  });
+});
+
+test('asks for so many chips a minute and no more; what it has is given', async () => {
+  const kds = open();
+  await kds(milan);
+  const of = (chip: number) => kds({ ...milan, product: 'Milan', chipId: new Uint8Array(64).fill(chip) });
+  for (let chip = 1; chip <= 40; chip++)
+    await expect(of(chip)).rejects.toMatchObject({ code: 'CFN_VENDOR_UNREACHABLE' });
+  const leaves = (): number => asked.filter((path) => path.includes('?')).length;
+  expect(leaves()).toBe(20);
+  expect((await kds(milan)).certificates).toHaveLength(3);
+  now = new Date(now.getTime() + 60_000);
+  for (let chip = 1; chip <= 40; chip++) await of(chip).catch(() => undefined);
+  expect(leaves()).toBe(30);
+});
+
 test('asks for no chip whose id is masked', async () => {
   const masked = { ...genoa, chipId: new Uint8Array(64) };
   await expect(open()(masked)).rejects.toMatchObject({ reason: 'collateral/missing' });

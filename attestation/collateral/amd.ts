@@ -1,6 +1,6 @@
-import { equalBytes, fromUtf8, toHex } from '../../proto/index.ts';
+import { CfnError, equalBytes, fromUtf8, toHex } from '../../proto/index.ts';
 import { isAmdLeaf, parseAmdLeaf } from '../evidence/amd-certificate.ts';
-import { isOfChip } from '../evidence/amd-endorsements.ts';
+import { findLeaf, isOfChip } from '../evidence/amd-endorsements.ts';
 import { AMD_KDS, kdsChainUrl, kdsCrlUrl, kdsLeafUrl } from '../evidence/amd-kds.ts';
 import type { AmdProduct } from '../evidence/amd-product.ts';
 import { parseCrl } from '../evidence/crl.ts';
@@ -13,9 +13,15 @@ import { AMD_ROOTS } from '../verifier/trust-anchors.ts';
 import { VendorRefusal } from './http.ts';
 import { kdsCache, type KdsCacheOptions } from './kds-cache.ts';
 import type { Renewable } from './renewing-cache.ts';
+import { tokenBucket } from './token-bucket.ts';
 
 /** CAs and CRLs are asked for again after a day, so that a revocation becomes known. */
 const RENEWED_MS = 24 * 60 * 60_000;
+/**
+ * Chips whose certificates are asked for: so many at once, and so many a minute. Anybody can name chips that there are not; what AMD
+ * refuses to answer after that is refused to genuine ones too. First guesses.
+ */
+const LEAVES = { atOnce: 20, perMinute: 10 };
 /** Reports of version 2 do not name their product; their firmware is older than Turin. */
 const PRODUCTS_OF_VERSION_2 = ['Milan', 'Genoa'] as const;
 
@@ -38,30 +44,60 @@ export interface AmdCollateral {
  * what is not kept is refused at once. A VLEK's certificate comes only from the provider who holds the key, so for those only the
  * authorities and the CRL are fetched.
  *
- * @returns a function of the report. It throws CfnError `CFN_VENDOR_UNREACHABLE`; `collateral/missing` for a report whose key
+ * Nor is the leaf fetched where it came with the report; then an answer that fails counts as none, and the verifier says whether what came
+ * will do.
+ *
+ * @returns a function of the report, and of the certificates that came with it. It throws CfnError `CFN_VENDOR_UNREACHABLE`; `collateral/missing` for a report whose key
  *   nothing names; `collateral/wrong-id`, `certificate/…`, `revocation/…` and `parse/…` for answers that are not what was asked for.
  */
-export function amdKds(options: AmdKdsOptions): (report: SnpReport) => Promise<AmdCollateral> {
-  const { url: base = AMD_KDS, roots = AMD_ROOTS } = options;
+export function amdKds(
+  options: AmdKdsOptions,
+): (report: SnpReport, brought?: readonly Uint8Array[]) => Promise<AmdCollateral> {
+  const { url: base = AMD_KDS, roots = AMD_ROOTS, now } = options;
   const get = kdsCache<readonly Uint8Array[]>(options);
+  const mayAskForLeaf = tokenBucket(LEAVES, now);
+  function admitLeaf(): void {
+    if (!mayAskForLeaf())
+      throw new CfnError(
+        'CFN_VENDOR_UNREACHABLE',
+        `AMD's KDS is asked for ${LEAVES.perMinute} further chips a minute at most`,
+      );
+  }
+
+  // One after the other: the service counts requests, and each is verified with those before it.
+  const authoritiesOf = (report: SnpReport, product: AmdProduct): Promise<readonly Uint8Array[]> =>
+    get(kdsChainUrl(kindOf(report), product, base), (bytes) => readAuthorities(bytes, roots[product], now()));
+  const crlsOf = (
+    report: SnpReport,
+    product: AmdProduct,
+    issuers: readonly Certificate[],
+  ): Promise<readonly Uint8Array[]> =>
+    get(kdsCrlUrl(kindOf(report), product, base), (bytes) => readCrl(bytes, issuers, now()));
 
   async function fetchFor(report: SnpReport, product: AmdProduct): Promise<AmdCollateral> {
-    const kind = report.signer === 'VLEK' ? 'VLEK' : 'VCEK';
-    const leafUrl = kind === 'VLEK' ? undefined : leafUrlOf(report, product, base);
-    // One after the other: the service counts requests, and each is verified with those before it.
-    const authorities = await get(kdsChainUrl(kind, product, base), (bytes) =>
-      readAuthorities(bytes, roots[product], options.now()),
-    );
+    const leafUrl = kindOf(report) === 'VLEK' ? undefined : leafUrlOf(report, product, base);
+    const authorities = await authoritiesOf(report, product);
     const issuers = authorities.map((der) => parseCertificate(der));
     const leaf =
       leafUrl === undefined
         ? []
-        : await get(leafUrl, (bytes) => readLeaf(bytes, report, issuers, roots[product], options.now()));
-    const crls = await get(kdsCrlUrl(kind, product, base), (bytes) => readCrl(bytes, issuers, options.now()));
-    return { certificates: [...leaf, ...authorities], crls };
+        : await get(leafUrl, (bytes) => readLeaf(bytes, report, issuers, roots[product], now()), admitLeaf);
+    return { certificates: [...leaf, ...authorities], crls: await crlsOf(report, product, issuers) };
   }
 
-  return async (report) => {
+  async function fetchBeside(report: SnpReport, product: AmdProduct): Promise<AmdCollateral> {
+    const certificates = await orNone(authoritiesOf(report, product));
+    if (certificates.length === 0) return { certificates, crls: [] };
+    const issuers = certificates.map((der) => parseCertificate(der));
+    return { certificates, crls: await orNone(crlsOf(report, product, issuers)) };
+  }
+
+  return async (report, brought = []) => {
+    const leaf = findLeaf(
+      brought.map((der) => parseCertificate(der)),
+      report,
+    );
+    if (leaf !== undefined) return fetchBeside(report, report.product ?? leaf.product);
     if (report.product !== undefined) return fetchFor(report, report.product);
     for (const product of PRODUCTS_OF_VERSION_2) {
       try {
@@ -73,6 +109,14 @@ export function amdKds(options: AmdKdsOptions): (report: SnpReport) => Promise<A
     return refuse('collateral/missing', `AMD's KDS knows no chip ${toHex(report.chipId)} with this REPORTED_TCB`);
   };
 }
+
+const kindOf = ({ signer }: SnpReport): 'VLEK' | 'VCEK' => (signer === 'VLEK' ? 'VLEK' : 'VCEK');
+
+const orNone = (answer: Promise<readonly Uint8Array[]>): Promise<readonly Uint8Array[]> =>
+  answer.catch((error: unknown) => {
+    if (error instanceof CfnError) return [];
+    throw error;
+  });
 
 function leafUrlOf(report: SnpReport, product: AmdProduct, base: string): string {
   const url = kdsLeafUrl(report, product, base);

@@ -22,6 +22,7 @@ export type EndorsableEvidence = Pick<Evidence, 'tee' | 'gpus' | 'switches'> & {
 
 /**
  * Fetches what a verifier takes beside an evidence document, from the services that are there; what is known already comes after it.
+ * A VCEK that is known is not asked for.
  * Nothing is fetched for a simulated platform, which no vendor knows.
  *
  * @throws {CfnError} `CFN_VENDOR_UNREACHABLE`, or the refusal of what was answered; `collateral/…` when there is more of it than
@@ -42,7 +43,10 @@ export async function endorseEvidence(
     };
   }
   if (tee === 'snp' && amd !== undefined) {
-    const { certificates, crls } = await amd(parseSnpReport(quote));
+    const { certificates, crls } = await amd(
+      parseSnpReport(quote),
+      known.amd.certificates.map((der) => fromBase64url(der, 'CFN_EVIDENCE_MALFORMED')),
+    );
     fetched = {
       ...fetched,
       amd: { certificates: certificates.map(toBase64url), crls: crls.map(toBase64url) },

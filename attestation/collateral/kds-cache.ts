@@ -13,8 +13,15 @@ export interface KdsCacheOptions extends HttpOptions {
   readonly now: () => Date;
 }
 
-/** Gives the answer under a URL, or what is kept of it. `read` verifies: what it throws at is not kept. */
-export type KdsCache<T> = (url: string, read: (bytes: Uint8Array) => Promise<Renewable<T>>) => Promise<T>;
+/**
+ * Gives the answer under a URL, or what is kept of it. `read` verifies: what it throws at is not kept. `admit` throws where the service
+ * is not to be asked.
+ */
+export type KdsCache<T> = (
+  url: string,
+  read: (bytes: Uint8Array) => Promise<Renewable<T>>,
+  admit?: () => void,
+) => Promise<T>;
 
 /**
  * Keeps answers of AMD's key distribution service by URL, which names all that they depend on. When the service asks to wait (429 or
@@ -26,10 +33,11 @@ export function kdsCache<T>(options: KdsCacheOptions): KdsCache<T> {
   const answers = renewingCache<T>(ANSWERS_MAX, options.now);
   let pausedUntilMs = Number.NEGATIVE_INFINITY;
 
-  async function ask(url: string): Promise<Uint8Array> {
+  async function ask(url: string, admit: () => void): Promise<Uint8Array> {
     const nowMs = options.now().getTime();
     if (nowMs < pausedUntilMs)
       throw new CfnError('CFN_VENDOR_UNREACHABLE', `AMD's KDS asks to wait ${pausedUntilMs - nowMs} ms longer`);
+    admit();
     try {
       return await fetchBytes({ what: "AMD's KDS", url, bytesMax: ANSWER_BYTES_MAX }, options);
     } catch (error) {
@@ -39,7 +47,7 @@ export function kdsCache<T>(options: KdsCacheOptions): KdsCache<T> {
     }
   }
 
-  return (url, read) => answers(url, async () => read(await ask(url)));
+  return (url, read, admit = () => undefined) => answers(url, async () => read(await ask(url, admit)));
 }
 
 /** Retry-After is in seconds, or a date (RFC 9110 §10.2.3). */

@@ -1,6 +1,6 @@
 import { equalBytes } from '../../proto/index.ts';
 import { isAmdLeaf, parseAmdLeaf, type AmdLeaf } from './amd-certificate.ts';
-import { kdsLeafUrl } from './amd-kds.ts';
+import { isMasked, kdsLeafUrl } from './amd-kds.ts';
 import { AMD_PRODUCTS, type AmdProduct } from './amd-product.ts';
 import { refuse } from './reasons.ts';
 import type { SnpReport } from './snp.ts';
@@ -41,6 +41,19 @@ function pickLeaf(leaves: readonly AmdLeaf[], report: SnpReport): AmdLeaf | unde
   const ofKind = leaves.filter(({ kind }) => kind === report.signer);
   const ofChip = ofKind.filter(({ hardwareId }) => hardwareId === undefined || isOfChip(hardwareId, report));
   return ofChip.find(({ tcb }) => equalBytes(tcb, report.reportedTcb)) ?? ofChip[0] ?? ofKind[0] ?? leaves[0];
+}
+
+/** The leaf among certificates that is for this report's kind of key, chip and TCB. It says so itself; nothing of it is verified. */
+export function findLeaf(certificates: readonly Certificate[], report: SnpReport): AmdLeaf | undefined {
+  return certificates
+    .filter(isAmdLeaf)
+    .map(parseAmdLeaf)
+    .find(
+      ({ kind, hardwareId, tcb }) =>
+        kind === report.signer &&
+        (hardwareId === undefined || isMasked(report) || isOfChip(hardwareId, report)) &&
+        equalBytes(tcb, report.reportedTcb),
+    );
 }
 
 /** Whether a certificate's hardware id is the report's chip id: all of it, or on Turin its first eight bytes. */

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { generateTeeKeyPair, NO_ENDORSEMENTS, toBase64url, type Endorsements } from '../../proto/index.ts';
 import { readPolicyFile } from '../../proto/node.ts';
 import { cocoEvidence } from '../attester/coco.ts';
@@ -8,17 +8,38 @@ import { parseCocoEvidence } from '../evidence/coco.ts';
 import { readSnpReport, writeSnpReport } from '../evidence/snp-json.ts';
 import { parseSnpReport } from '../evidence/snp.ts';
 import { parsePemChain } from '../evidence/x509.ts';
-import { appraiseClient, type ClientAttestation } from './appraise-client.ts';
+import { amdKds } from '../collateral/amd.ts';
+import { endorseEvidence } from '../collateral/index.ts';
+import { appraiseClient, type ClientAttestation, type ClientOptions } from './appraise-client.ts';
 import { AppraisalRefused } from './appraise.ts';
 import { parseWorkerPolicy } from './policy/policy.ts';
 
+// What the recording binds is not known in parts: for this nonce, its report data is what is expected.
+const RECORDED = 'R'.repeat(44);
+vi.mock(import('./report-data.ts'), async (importOriginal) => {
+  const original = await importOriginal();
+  return {
+    ...original,
+    kbsBinding: async (asked, additional) => {
+      const expected = await original.kbsBinding(asked, additional);
+      if (asked.nonce !== RECORDED) return expected;
+      return { ...expected, reportData: Uint8Array.from(recorded.attestation_report.report_data) };
+    },
+  };
+});
+
 const url = (path: string): URL => new URL(`../vectors/${path}`, import.meta.url);
 const recorded = JSON.parse(readFileSync(url('snp/trustee-e2e-evidence.json'), 'utf8')) as {
-  attestation_report: Record<string, unknown> & { measurement: number[] };
+  attestation_report: Record<string, unknown> & { measurement: number[]; report_data: number[]; chip_id: number[] };
   cert_chain: { data: number[] }[];
 };
 const binding = { nonce: 'A'.repeat(44), teePubkey: (await generateTeeKeyPair()).publicKey, hash: 'sha384' as const };
-const client: ClientAttestation = { tee: 'snp', primary: recorded, additional: '', binding };
+const client: ClientAttestation = {
+  tee: 'snp',
+  primary: recorded,
+  additional: '',
+  binding: { ...binding, nonce: RECORDED },
+};
 const measurement = Buffer.from(recorded.attestation_report.measurement).toString('hex');
 
 /** What this project ships for SEV-SNP, less GPUs and AMD's CRL, which the recording does not have. */
@@ -49,14 +70,20 @@ async function refusalOf(attestation: ClientAttestation, measured = measurement)
   if (refused instanceof AppraisalRefused) return refused;
   throw refused instanceof Error ? refused : new Error('it was accepted');
 }
+async function refusalWith(attestation: ClientAttestation, endorse: ClientOptions['endorse']): Promise<void> {
+  const options = { policy: await policyFor(measurement), now, endorse };
+  await expect(appraiseClient(attestation, options)).rejects.toBeInstanceOf(AppraisalRefused);
+}
 const failuresOf = ({ findings }: AppraisalRefused): string[] =>
   findings.flatMap((finding) => (finding.outcome === 'failed' ? [finding.reason] : []));
 
 describe('evidence of a SEV-SNP machine, recorded from the attester of Confidential Containers', () => {
-  test('is genuine, and refused for one reason alone: it binds what another broker asked', async () => {
-    const refused = await refusalOf(client);
-    expect(failuresOf(refused)).toEqual(['binding/report-data']);
-    expect(refused.findings.filter(({ outcome }) => outcome === 'passed').length).toBeGreaterThan(8);
+  test('is genuine where it binds what was asked, and refused for that one reason where it does not', async () => {
+    const options = { policy: await policyFor(measurement), now, endorse: () => Promise.resolve(amd) };
+    const { tee, findings } = await appraiseClient(client, options);
+    expect(tee).toBe('snp');
+    expect(findings.filter(({ outcome }) => outcome === 'passed').length).toBeGreaterThan(8);
+    expect(failuresOf(await refusalOf({ ...client, binding }))).toEqual(['binding/report-data']);
   });
 
   test('any field that is not what the firmware signed breaks the signature', async () => {
@@ -75,9 +102,68 @@ describe('evidence of a SEV-SNP machine, recorded from the attester of Confident
   });
 
   test('without the chain that came along there is no key to believe', async () => {
-    expect(failuresOf(await refusalOf({ ...client, primary: { ...recorded, cert_chain: null } }))).not.toEqual([
-      'binding/report-data',
-    ]);
+    const primary = { ...recorded, cert_chain: null };
+    expect(failuresOf(await refusalOf({ ...client, primary }))).toContain('collateral/missing');
+  });
+
+  test('vendors are asked for nothing where the report shows by itself that it will be refused', async () => {
+    const endorse = vi.fn(() => Promise.resolve(amd));
+    const { attestation_report: report } = recorded;
+    const of = (change: object): ClientAttestation => ({
+      ...client,
+      primary: { ...recorded, cert_chain: null, attestation_report: { ...report, ...change } },
+    });
+    const signedByAnother = { ...recorded, attestation_report: { ...report, guest_svn: 1 } };
+    const cases: [ClientAttestation, string, string][] = [
+      [of({ measurement: Array.from({ length: 48 }, () => 1) }), measurement, 'CFN_MEASUREMENT_UNKNOWN'],
+      [of({ report_data: Array.from({ length: 64 }, () => 1) }), measurement, 'CFN_REPORT_DATA_MISMATCH'],
+      [of({ vmpl: 3 }), measurement, 'CFN_TD_ATTRIBUTES'],
+      [client, '00'.repeat(48), 'CFN_MEASUREMENT_UNKNOWN'],
+      [{ ...client, primary: signedByAnother }, measurement, 'CFN_QUOTE_SIGNATURE'],
+    ];
+    for (const [attestation, measured, code] of cases) {
+      const options = { policy: await policyFor(measured), now, endorse };
+      await expect(appraiseClient(attestation, options)).rejects.toMatchObject({ code });
+    }
+    expect(endorse).not.toHaveBeenCalled();
+    // What nothing but AMD's certificate can tell is asked for.
+    await refusalWith(of({ chip_id: Array.from({ length: 64 }, () => 1) }), endorse);
+    expect(endorse).toHaveBeenCalledOnce();
+  });
+
+  test("chips that do not exist use up what is asked of AMD's service; evidence with its own certificate passes all the same", async () => {
+    const chips = new Set<string>();
+    let isAsleep = false;
+    const kds = amdKds({
+      timeoutMs: 1000,
+      now: () => now,
+      fetch: (input) => {
+        const asked = input as string;
+        if (isAsleep) return Promise.resolve(new Response('', { status: 503, headers: { 'retry-after': '3600' } }));
+        if (asked.endsWith('/cert_chain'))
+          return Promise.resolve(new Response(readFileSync(url('snp/chains/ask_ark_genoa.pem'))));
+        if (!asked.endsWith('/crl')) chips.add(asked);
+        return Promise.resolve(new Response('', { status: 404 }));
+      },
+    });
+    const endorse: ClientOptions['endorse'] = (evidence, brought) =>
+      endorseEvidence(evidence, { amd: kds, intel: undefined, nvidia: undefined }, brought);
+    const options = { policy: await policyFor(measurement), now, endorse };
+    for (let i = 0; i < 100; i++) {
+      const attestation_report = {
+        ...recorded.attestation_report,
+        chip_id: Array.from({ length: 64 }, (_, at) => (at < 2 ? i + 1 : 7)),
+      };
+      const primary = { ...recorded, attestation_report, cert_chain: null };
+      await expect(appraiseClient({ ...client, primary }, options)).rejects.toMatchObject({
+        code: 'CFN_VENDOR_UNREACHABLE',
+      });
+    }
+    expect(chips.size).toBe(20);
+    expect((await appraiseClient(client, options)).tee).toBe('snp');
+    // Also while the service answers nothing at all: its authorities are kept.
+    isAsleep = true;
+    expect((await appraiseClient(client, options)).tee).toBe('snp');
   });
 
   test('vendors are not asked for a kind that the policy does not accept', async () => {

@@ -1,5 +1,6 @@
 import {
   equalBytes,
+  fromBase64url,
   kbsDeviceNonce,
   kbsReportData,
   mergeEndorsements,
@@ -12,6 +13,7 @@ import {
   type Evidence,
   type KbsBinding,
 } from '../../proto/index.ts';
+import { parseCertificate } from '../evidence/x509.ts';
 import { parseCocoEvidence, type CocoEvidence } from '../evidence/coco.ts';
 import { refuse } from '../evidence/reasons.ts';
 import {
@@ -23,13 +25,17 @@ import {
   requireKind,
   type EvidenceParts,
 } from './appraisal/document.ts';
+import { appraiseSnpClaims } from './appraisal/snp.ts';
 import { AppraisalRefused, type Claims } from './appraise.ts';
-import { bindingLevel } from './binding.ts';
+import { bindingLevel, requireReportData } from './binding.ts';
 import { Findings, type Finding } from './findings.ts';
 import { isSimulated, requireWorkerPolicy, type AppraisalPolicy } from './policy/policy.ts';
-import { kbsBinding } from './report-data.ts';
+import { kbsBinding, type ReportDataBinding } from './report-data.ts';
 
 declare const appraised: unique symbol;
+
+/** Certificates of a client that are looked at: with what is fetched beside them, as many as a document takes. */
+const CERTIFICATES_MAX = 6;
 
 /** What a client of the key broker protocol sent. */
 export interface ClientAttestation {
@@ -54,8 +60,8 @@ export interface ClientResult {
 export interface ClientOptions {
   readonly policy: AppraisalPolicy;
   readonly now: Date;
-  /** These clients bring hardly any endorsements: asked for the vendor's, once the evidence could be parsed. */
-  readonly endorse: (evidence: EndorsedEvidence) => Promise<Endorsements>;
+  /** These clients bring hardly any endorsements: asked for the vendor's, once nothing else is wrong with the evidence. */
+  readonly endorse: (evidence: EndorsedEvidence, brought: Endorsements) => Promise<Endorsements>;
 }
 
 /** What endorsements are wanted for. */
@@ -100,14 +106,16 @@ async function appraiseSigned(
   const evidence = { ...named, quote: toBase64url(quote), endorsements: NO_ENDORSEMENTS };
   // Before vendors are asked for anything.
   if (!(await findings.check('TEE kind', () => requireKind({ evidence, policy })))) return none;
-  if (!(await isWorthEndorsing({ evidence, policy, now }, findings))) return none;
-  const amd = { certificates: certificates.slice(0, 8).map(toBase64url), crls: [] };
-  const endorsements = mergeEndorsements(await endorse({ ...named, quote }), { ...NO_ENDORSEMENTS, amd });
+  const amd = { certificates: certificates.slice(0, CERTIFICATES_MAX).map(toBase64url), crls: [] };
+  const brought: Endorsements = { ...NO_ENDORSEMENTS, amd };
+  const expected = await kbsBinding(client.binding, client.additional);
+  const early = { evidence: { ...evidence, endorsements: brought }, policy, now };
+  if (!(await isWorthEndorsing(early, expected, findings))) return none;
+  const endorsements = mergeEndorsements(await endorse({ ...named, quote }, brought), brought);
   const parts: EvidenceParts = { evidence: { ...evidence, endorsements }, policy, now };
   const { reportData, ...claims } = await appraiseTee(parts, findings);
   const devices = parseDevices(parts);
   const gpuNonce = await kbsDeviceNonce(client.binding);
-  const expected = await kbsBinding(client.binding, client.additional);
   const gpuNonces = devices.map(({ report }) => report.nonce);
   const level = await bindingLevel({ reportData, expected, gpuNonce, gpuNonces }, findings);
   const nvidia = await appraiseGpus(parts, devices, gpuNonce, findings);
@@ -117,15 +125,30 @@ async function appraiseSigned(
 }
 
 /**
- * Anybody can send evidence, and must not have us ask vendors for it: of TDX, all that needs no collateral is looked at first, so that only
- * a genuine quote of an image that is accepted goes on. Of SEV-SNP the chip's certificate itself may have to be fetched.
+ * Anybody can send evidence, and must not have us ask vendors for it: all that needs nothing of theirs is looked at first, so that of TDX
+ * only a genuine quote of an image that is accepted goes on. Of SEV-SNP the chip's certificate itself may have to be fetched; where it came,
+ * the report must be signed by it.
  */
-async function isWorthEndorsing(parts: EvidenceParts, findings: Findings): Promise<boolean> {
-  const { tee } = parts.policy;
-  if (tee.kind !== 'tdx') return true;
+async function isWorthEndorsing(
+  parts: EvidenceParts,
+  expected: ReportDataBinding,
+  findings: Findings,
+): Promise<boolean> {
+  const { policy, evidence } = parts;
+  if (policy.tee.kind === 'simulated') return true; // no vendor knows it
   const early = new Findings();
-  const policy = { ...parts.policy, tee: { ...tee, collateral: { notChecked: 'not asked for yet' } } };
-  await appraiseTee({ ...parts, policy }, early);
+  let reportData: Uint8Array;
+  if (policy.tee.kind === 'snp') {
+    const { amd } = evidence.endorsements;
+    const certificates = amd.certificates.map((der) => parseCertificate(fromBase64url(der, 'CFN_EVIDENCE_MALFORMED')));
+    const report = fromBase64url(evidence.quote, 'CFN_EVIDENCE_MALFORMED');
+    ({ reportData } = await appraiseSnpClaims({ report, certificates, policy: policy.tee }, early));
+  } else {
+    const collateral = { notChecked: 'not asked for yet' };
+    const tee = policy.tee.kind === 'tdx' ? { ...policy.tee, collateral } : policy.tee;
+    ({ reportData } = await appraiseTee({ ...parts, policy: { ...policy, tee } }, early));
+  }
+  await early.check('binding: report data', () => requireReportData(reportData, expected));
   if (early.failures.length === 0) return true;
   findings.add(early.list);
   return false;

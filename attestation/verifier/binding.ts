@@ -49,8 +49,8 @@ export function requireLevel(level: BindingLevel, minimum: BindingLevel): void {
     refuse('binding/level', `CPU and GPU evidence are bound by ${level}, expected ${minimum}`);
 }
 
-/** Compares all bytes, the zeros behind a short digest among them. */
-function requireReportData(came: Uint8Array, { scheme, reportData }: ReportDataBinding): void {
+/** Compares all bytes, the zeros behind a short digest among them. @throws {Refusal} `binding/report-data` */
+export function requireReportData(came: Uint8Array, { scheme, reportData }: ReportDataBinding): void {
   if (reportData.length !== 64 || !equalBytes(came, reportData))
     refuse('binding/report-data', `report data is ${toHex(came)}, expected ${toHex(reportData)} (${scheme})`);
 }

@@ -137,6 +137,26 @@ describe('INV-23 what was withdrawn is not released again', () => {
     expect((await release()).status).toBe(200);
   });
 
+  test('a manifest that names one model often has its grants looked at once', async () => {
+    const { store } = kms.deps;
+    const asked: string[] = [];
+    const grants: typeof store.grants = (of, owner) => {
+      asked.push(`${owner}/${of}`);
+      return store.grants(of, owner);
+    };
+    kms = await startKms(undefined, { store: { ...store, grants } });
+    const stranger = await newAuthor();
+    const named = [MODEL, 'acme/another@2', 'others/model@1'];
+    const models = Array.from({ length: 15 }, (_, i) => ({
+      binding: `M${i}`,
+      model: named[i % named.length] ?? MODEL,
+      digest,
+    }));
+    const often = await signFunction({ models }, stranger);
+    expect((await withdraw(often, stranger)).body.code).toBe('CFN_GRANT_MISSING');
+    expect(asked).toEqual([`acme/${digest}`, `others/${digest}`]);
+  });
+
   test('a withdrawal that comes while a release is under way wins', async () => {
     const { store } = kms.deps;
     const addLease: typeof store.addLease = async (lease) => {

@@ -19,8 +19,15 @@ export async function withdrawFunction(
   const use = await verifyManifest(functionManifest);
   await verifyWithdrawal(statement, use);
   const at = now().getTime();
-  for (const { digest, model } of use.manifest.models) {
-    const grants = await store.grants(digest, model.split('/', 1)[0] ?? '');
+  // Each once: anybody can ask, with a manifest that names one model often, and its grants are many.
+  const models = new Map(
+    use.manifest.models.map(({ digest, model }) => {
+      const owner = model.split('/', 1)[0] ?? '';
+      return [`${owner}/${digest}`, { digest, owner }];
+    }),
+  );
+  for (const { digest, owner } of models.values()) {
+    const grants = await store.grants(digest, owner);
     // A grant that ended names the author as well as one that did not.
     if (grants.some(({ grant }) => grant.author === use.author && covers(grant, use, 0)))
       return store.withdrawFunction({ version: use.version, author: use.author, statement, at });

@@ -46,7 +46,7 @@ export const AUDIT_PAGE_MAX = 1000;
  */
 export const REFUSALS_AT_ONCE = 1000;
 export const REFUSALS_PER_MINUTE = 10;
-/** Sessions of clients of the key broker protocol: so many before they attested, and so many after; the oldest is dropped. */
+/** Sessions of clients of the key broker protocol: so many before they attested, and so many after. */
 export const KBS_SESSIONS_MAX = 10_000;
 /** Life of such a session before it attested, and again after it, in ms: what brokers do. */
 export const KBS_SESSION_MS = 5 * 60_000;

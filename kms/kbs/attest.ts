@@ -15,6 +15,8 @@ import { requireNonce, type AttestedSession } from './sessions.ts';
 
 /** What of an appraisal is kept for a session: little, as there are many sessions. */
 export interface Attested {
+  /** In whose namespace; `''`: nobody's. */
+  readonly owner: string;
   readonly tee: ClientResult['tee'];
   readonly claims: {
     readonly tdx: { readonly mrtd: string; readonly rtmrs: readonly string[] } | undefined;
@@ -38,21 +40,22 @@ export interface Challenge {
 /**
  * Answers a request with a challenge.
  *
- * @param owner in whose namespace it asks, when the URL says
+ * @param owner in whose namespace it asks, when the URL says; one that there is not is nobody's
  * @throws {CfnError} `CFN_INPUT_INVALID` for another version of the protocol
  */
-export function challenge(
+export async function challenge(
   request: z.infer<typeof kbsRequestSchema>,
   owner: string | undefined,
-  { kbs }: Pick<KmsDeps, 'kbs'>,
-): Challenge {
+  { kbs, store }: Pick<KmsDeps, 'kbs' | 'store'>,
+): Promise<Challenge> {
   if (request.version !== KBS_VERSION)
     throw new CfnError(
       'CFN_INPUT_INVALID',
       `the client speaks version ${request.version} of the protocol; supported: ${KBS_VERSION}`,
     );
   const hash = chooseKbsHash(request['extra-params']);
-  return { ...kbs.sessions.open({ tee: request.tee, hash: hash ?? 'sha384', owner }), hash };
+  const known = owner !== undefined && (await store.owner(owner)) !== undefined ? owner : undefined;
+  return { ...kbs.sessions.open({ tee: request.tee, hash: hash ?? 'sha384', owner: known }), hash };
 }
 
 /**
@@ -71,8 +74,8 @@ export async function attest(
     const session = deps.kbs.sessions.take(id);
     if ('token' in session) return session;
     requireNonce(session, runtime.nonce);
-    if (session.owner !== undefined && (await deps.store.owner(session.owner)) !== undefined) owner = session.owner;
-    const { policy, digest } = await deps.policies.of(owner === '' ? undefined : owner);
+    owner = session.owner ?? '';
+    const { policy, digest } = await deps.policies.of(session.owner);
     const teePubkey = runtime['tee-pubkey'];
     const result = await deps.kbs.appraiseClient(
       {
@@ -84,14 +87,17 @@ export async function attest(
       { policy, now: deps.now(), endorse: deps.kbs.endorse },
     );
     client = await teePubkeyDigest(teePubkey); // bound by the evidence only now
-    return await deps.kbs.sessions.attested(id, teePubkey, kept(result, digest, client));
+    return await deps.kbs.sessions.attested(id, teePubkey, kept(result, { owner, policy: digest, client }));
   } catch (error) {
     await deps.refusals.note(owner, toCfnError(error).code, client === undefined ? {} : { worker: client });
     throw error;
   }
 }
 
-function kept({ tee, claims: { tdx, snp, gpus } }: ClientResult, policy: string, client: string): Attested {
+function kept(
+  { tee, claims: { tdx, snp, gpus } }: ClientResult,
+  of: Pick<Attested, 'owner' | 'policy' | 'client'>,
+): Attested {
   return {
     tee,
     claims: {
@@ -99,7 +105,6 @@ function kept({ tee, claims: { tdx, snp, gpus } }: ClientResult, policy: string,
       snp: snp && { measurement: snp.measurement },
       gpus: gpus.map(({ family }) => ({ family })),
     },
-    policy,
-    client,
+    ...of,
   };
 }

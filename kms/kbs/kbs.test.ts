@@ -389,6 +389,49 @@ test('what one owner sealed, another cannot store as theirs', async () => {
   expect((await kms.send('PUT', '/v1/resources/key/taken', body, token)).status).toBe(200);
 });
 
+test('who has many sessions in one namespace pushes out those, attested or not, and none of another', async () => {
+  const sessions = openSessions(kms.deps);
+  const none = { tee: 'sample', claims: { tdx: undefined, snp: undefined, gpus: [] }, policy: '', client: '' } as const;
+  const request = { tee: 'sample', hash: 'sha384' } as const;
+  async function attest(owner: string): Promise<string> {
+    const { id } = sessions.open({ ...request, owner });
+    sessions.take(id);
+    await sessions.attested(id, keys.publicKey, { ...none, owner });
+    return id;
+  }
+  const mine = [await attest('acme'), await attest('')];
+  const waiting = [sessions.open({ ...request, owner: 'acme' }), sessions.open({ ...request, owner: undefined })];
+  const first = await attest('other');
+  const { token } = sessions.ofCookie(first);
+  const firstWaiting = sessions.open({ ...request, owner: 'other' });
+  for (let i = 0; i < KBS_SESSIONS_MAX; i++) {
+    await attest('other');
+    sessions.open({ ...request, owner: 'other' });
+  }
+  const gone = expect.objectContaining({ code: 'CFN_CHALLENGE_INVALID' }) as Error;
+  for (const id of mine) expect(sessions.ofToken(sessions.ofCookie(id).token)).toBe(sessions.ofCookie(id));
+  for (const { id, nonce } of waiting) expect(sessions.take(id)).toMatchObject({ nonce });
+  expect(() => sessions.ofCookie(first)).toThrow(gone);
+  expect(() => sessions.ofToken(token)).toThrow(gone);
+  expect(() => sessions.take(firstWaiting.id)).toThrow(gone);
+});
+
+test('names that are no namespace open sessions of nobody', async () => {
+  await addResource(kms);
+  const opened: (string | undefined)[] = [];
+  const { sessions } = kms.deps.kbs;
+  const open: typeof sessions.open = (session) => {
+    opened.push(session.owner);
+    return sessions.open(session);
+  };
+  const watched = await startKms(undefined, {
+    store: kms.deps.store,
+    kbs: { ...kms.deps.kbs, sessions: { ...sessions, open } },
+  });
+  for (const name of ['acme', 'nobody']) await kbsCaller(watched, `/owners/${name}/kbs/v0`).auth();
+  expect(opened).toEqual(['acme', undefined]);
+});
+
 test('sessions are bounded: strangers push each other out, and none that attested', async () => {
   let at = 0;
   const sessions = openSessions({
@@ -396,7 +439,13 @@ test('sessions are bounded: strangers push each other out, and none that atteste
     randomBytes: (n) => crypto.getRandomValues(new Uint8Array(n)),
   });
   const request = { tee: 'sample', hash: 'sha384', owner: undefined } as const;
-  const none = { tee: 'sample', claims: { tdx: undefined, snp: undefined, gpus: [] }, policy: '', client: '' } as const;
+  const none = {
+    tee: 'sample',
+    claims: { tdx: undefined, snp: undefined, gpus: [] },
+    policy: '',
+    client: '',
+    owner: '',
+  } as const;
   const first = sessions.open(request);
   const mine = sessions.open(request);
   sessions.take(mine.id);

@@ -37,7 +37,11 @@ export function kbsRoutes(deps: KmsDeps): Hono {
   );
   app.post('/auth', async (c) => {
     const request = await readJson(c, kbsRequestSchema, SMALL_BODY_BYTES_MAX);
-    const { id, nonce, expiresAt, hash } = challenge(request, nameSchema.safeParse(c.req.param('owner')).data, deps);
+    const { id, nonce, expiresAt, hash } = await challenge(
+      request,
+      nameSchema.safeParse(c.req.param('owner')).data,
+      deps,
+    );
     setCookie(c, id, expiresAt);
     return c.json({ nonce, 'extra-params': hash === undefined ? '' : { 'selected-hash-algorithm': hash } });
   });

@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { generateKeyPair, SignJWT } from 'jose';
 import { CfnError, type KbsHash, type TeePubkey } from '../../proto/index.ts';
 import type { Attested } from './attest.ts';
+import { fairMap } from './fair-map.ts';
 import { KBS_SESSION_MS, KBS_SESSIONS_MAX } from '../limits.ts';
 
 /** A client between its challenge and its evidence. */
@@ -11,7 +12,7 @@ export interface OpenSession {
   /** The kind that the client says it is. */
   readonly tee: string;
   readonly hash: KbsHash;
-  /** In whose namespace it asks; `undefined`: nobody's. */
+  /** In whose namespace it asks, which there is; `undefined`: nobody's. */
   readonly owner: string | undefined;
 }
 
@@ -45,16 +46,16 @@ export interface Sessions {
 }
 
 /**
- * Sessions live in memory only: a restart forgets them, and clients attest anew. Bounded: the oldest is dropped, and strangers, who can
- * open as many as they like, drop none that attested.
+ * Sessions live in memory only: a restart forgets them, and clients attest anew. Bounded: the oldest is dropped of the namespace that has
+ * the most, since where an owner accepts evidence that nobody signed, anybody can have as many as they like. Strangers, who can open as
+ * many, drop none that attested.
  */
 export function openSessions(deps: {
   readonly now: () => Date;
   readonly randomBytes: (length: number) => Uint8Array;
 }): Sessions {
-  // Maps keep the order of insertion, so the oldest comes first.
-  const open = new Map<string, OpenSession & { readonly expiresAt: number }>();
-  const attested = new Map<string, AttestedSession>();
+  const open = fairMap<OpenSession & { readonly expiresAt: number }>(KBS_SESSIONS_MAX);
+  const attested = fairMap<AttestedSession>(KBS_SESSIONS_MAX);
   const ids = new Map<string, string>();
   // Tokens are looked up here, and believed for nothing that they say; the key tells them from what others make.
   const signing = generateKeyPair('ES256');
@@ -68,15 +69,14 @@ export function openSessions(deps: {
   }
   return {
     open(session) {
-      dropOldest(open);
       const id = Buffer.from(deps.randomBytes(16)).toString('hex');
       const nonce = Buffer.from(deps.randomBytes(32)).toString('base64');
       const expiresAt = deps.now().getTime() + KBS_SESSION_MS;
-      open.set(id, { ...session, nonce, expiresAt });
+      open.add(id, session.owner ?? '', { ...session, nonce, expiresAt });
       return { id, nonce, expiresAt };
     },
     take(id) {
-      if (attested.has(id)) return live(id);
+      if (attested.get(id) !== undefined) return live(id);
       const session = open.get(id);
       open.delete(id);
       if (session === undefined || deps.now().getTime() >= session.expiresAt)
@@ -98,25 +98,14 @@ export function openSessions(deps: {
         .setJti(Buffer.from(deps.randomBytes(16)).toString('hex'))
         .sign((await signing).privateKey);
       const session = { ...result, token, teePubkey, expiresAt: (issuedAt + KBS_SESSION_MS / 1000) * 1000 };
-      for (const dropped of dropOldest(attested)) ids.delete(digestOf(dropped.token));
-      attested.set(id, session);
+      const dropped = attested.add(id, result.owner, session);
+      if (dropped !== undefined) ids.delete(digestOf(dropped.token));
       ids.set(digestOf(token), id);
       return session;
     },
     ofCookie: (id) => live(id),
     ofToken: (token) => live(ids.get(digestOf(token))),
   };
-}
-
-/** Makes room for one. */
-function dropOldest<T>(sessions: Map<string, T>): T[] {
-  const dropped: T[] = [];
-  for (const [id, session] of sessions) {
-    if (sessions.size < KBS_SESSIONS_MAX) break;
-    sessions.delete(id);
-    dropped.push(session);
-  }
-  return dropped;
 }
 
 const digestOf = (token: string): string => createHash('sha256').update(token).digest('hex');

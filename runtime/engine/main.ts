@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { Socket } from 'node:net';
 import { parseArgs } from 'node:util';
 import { leaseClockMs } from '../lease-clock.ts';
+import { endAtOnce } from './end-at-once.ts';
 import { runEngine } from './run-engine.ts';
 
 /**
@@ -25,7 +26,7 @@ runEngine({
   shapesMax,
   monotonicNs: () => process.hrtime.bigint(),
   leaseClockMs,
-  exit: (code) => process.exit(code),
+  exit: endAtOnce,
 });
 
 function numberFlag(name: keyof typeof values, otherwise: number): number {

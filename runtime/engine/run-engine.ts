@@ -12,6 +12,8 @@ import { createModelSession, type ModelSession } from './model-session.ts';
 
 /** After a failure the engine drains its channel this long, in ms, so that the agent reads the reason before the end. */
 const FAILED_LINGER_MS = 500;
+/** How long after a load memory is given back, in ms. */
+const GIVE_BACK_MS = [0, 2_000];
 
 const leaseMs = z.int().positive().max(86_400_000);
 const socketPath = z.string().startsWith('/').max(107); // sun_path of unix(7), less its final zero
@@ -112,7 +114,8 @@ export function runEngine(deps: {
           lease,
         };
         await send({ op: 'loaded', inputs: session.inputs, outputs: session.outputs });
-        setImmediate(giveBackFreed); // when nothing here refers to the files any more
+        // When nothing here refers to the files any more; and once more, should something still have done so.
+        for (const ms of GIVE_BACK_MS) setTimeout(giveBackFreed, ms).unref();
         return;
       }
       case 'listen':

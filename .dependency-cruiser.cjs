@@ -89,6 +89,12 @@ module.exports = {
       },
     },
     {
+      name: 'through-the-door-of-the-store',
+      severity: 'error',
+      from: { path: '^gateway/', pathNot: [TESTS, '^gateway/store/'] },
+      to: { path: '^gateway/store/', pathNot: '/store/index\\.ts$' },
+    },
+    {
       name: 'through-the-attestation-door',
       severity: 'error',
       // The fuzzer asks every parser by itself.

@@ -4,7 +4,7 @@ import { CfnError, toCfnError, toHex, type ErrorCode } from '../proto/index.ts';
 import { ADMISSION_BACKOFF_MS } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker, Registry } from './registry.ts';
-import type { Store } from './store.ts';
+import type { Store } from './store/index.ts';
 import type { Connect, WorkerConnection } from './worker-connection.ts';
 
 export interface AdmissionDependencies {

@@ -1,6 +1,6 @@
 import { CfnError, verifyManifest, type SignedManifest } from '../proto/index.ts';
 import { MANIFEST_CACHE_MAX } from './limits.ts';
-import type { Store } from './store.ts';
+import type { Store } from './store/index.ts';
 
 /** Finds what is deployed. Manifests never change under their version, so each is verified once and kept parsed. */
 export interface Catalogue {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { CfnError, modelReferenceSchema, nameSchema, type FunctionManifest } from '../proto/index.ts';
-import type { Store } from './store.ts';
+import type { Store } from './store/index.ts';
 
 /** What an operator admits or dismisses: a tenant or model owner, a function (`tenant/name`), a model (`owner/name@version`). */
 export const consentSubjectSchema = z.union([

@@ -10,7 +10,7 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Registry } from './registry.ts';
 import type { Router } from './router.ts';
-import type { Store } from './store.ts';
+import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
 
 /** What the routes work with; made once, in `service.ts`. */

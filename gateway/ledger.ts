@@ -3,7 +3,7 @@ import { CfnError, toCfnError, verifyReceipt, type SignedManifest } from '../pro
 import { LEDGER_FLUSH_MS, LEDGER_QUEUE_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker } from './registry.ts';
-import type { LedgerEntry, Store } from './store.ts';
+import type { LedgerEntry, Store } from './store/index.ts';
 
 /** What a receipt must agree with. */
 export interface Expected {

@@ -1,7 +1,7 @@
 import { CfnError, toCfnError, WORKER_INFLIGHT_MAX, type ErrorCode, type SignedManifest } from '../proto/index.ts';
 import type { Admission } from './admission.ts';
 import type { AdmittedWorker, Registry } from './registry.ts';
-import type { Store } from './store.ts';
+import type { Store } from './store/index.ts';
 import type { WorkerConnection } from './worker-connection.ts';
 
 /** A worker for one request, which has the function version. `release` once the request is over. */

@@ -12,7 +12,7 @@ import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
 import { memoryRegistry } from './registry.ts';
 import { router } from './router.ts';
-import { sqliteStore } from './sqlite-store.ts';
+import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
 

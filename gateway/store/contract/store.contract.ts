@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Receipt } from '../proto/index.ts';
-import type { Store } from './store.ts';
+import type { Receipt } from '../../../proto/index.ts';
+import type { Store } from '../store.ts';
 
 const at = '2026-11-01T00:00:00.000Z';
 const hex = (digit: string): string => digit.repeat(64);

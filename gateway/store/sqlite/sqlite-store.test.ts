@@ -2,8 +2,8 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sqliteStore } from './sqlite-store.ts';
-import { storeContract } from './store.contract.ts';
+import { sqliteStore } from './index.ts';
+import { storeContract } from '../contract/store.contract.ts';
 
 describe('sqliteStore', () => {
   let path = '';

@@ -1,0 +1,29 @@
+import type { Receipt } from '../../proto/index.ts';
+
+export interface LedgerEntry {
+  readonly jws: string;
+  readonly receipt: Receipt;
+}
+
+/** Sums over receipts of one function; milliseconds and bytes. */
+export interface UsageRow {
+  readonly tenant: string;
+  readonly name: string;
+  readonly requests: number;
+  readonly failed: number;
+  readonly cpuMs: number;
+  readonly engineMs: number;
+  readonly requestBytes: number;
+  readonly responseBytes: number;
+}
+
+export interface ReceiptStore {
+  /** Adds receipts in one transaction; an id that is there already is left as it is. Gives the number of new ones. */
+  addReceipts(entries: readonly LedgerEntry[]): Promise<number>;
+  receipt(id: string): Promise<string | undefined>;
+  usage(tenant?: string): Promise<UsageRow[]>;
+
+  /** Evidence JSON by its digest, so that a receipt can be checked after the worker is gone. */
+  addEvidence(digest: string, json: string): Promise<void>;
+  evidence(digest: string): Promise<string | undefined>;
+}

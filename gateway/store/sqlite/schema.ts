@@ -1,0 +1,25 @@
+/**
+ * The schema as steps: a file has taken the first `user_version` of them. A step that was released is never changed; what comes new is
+ * a step of its own.
+ */
+export const STEPS: readonly string[] = [
+  // Files from before steps were counted have these tables already.
+  `
+CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, created_at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS models (
+  model TEXT PRIMARY KEY, digest TEXT NOT NULL, manifest BLOB NOT NULL, created_at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS versions (
+  version TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, jws TEXT NOT NULL, bundle BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS functions (
+  tenant TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL REFERENCES versions (version), deployed_at TEXT NOT NULL,
+  PRIMARY KEY (tenant, name)) STRICT;
+CREATE TABLE IF NOT EXISTS receipts (
+  id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, worker TEXT NOT NULL,
+  issued_at TEXT NOT NULL, outcome TEXT NOT NULL, cpu_ms REAL NOT NULL, engine_ms REAL NOT NULL,
+  request_bytes INTEGER NOT NULL, response_bytes INTEGER NOT NULL, jws TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS receipts_by_function ON receipts (tenant, name);
+CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS consents (subject TEXT PRIMARY KEY, admitted INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS worker_addresses (address TEXT PRIMARY KEY) STRICT;
+`,
+];

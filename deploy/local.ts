@@ -125,7 +125,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
           `--blobs-token-file=${at('gateway/worker.token')}`,
           ...(options.childStderr === true ? ['--child-stderr'] : []),
         ],
-        { ...OVERWRITE_FREED, ...options.workerEnv }, // in the agent, too
+        { ...OVERWRITE_FREED, ...options.workerEnv }, // so that it need not start twice
       );
       await postJson(`${gatewayUrl}/v1/workers`, operatorToken, { address: started.ready.address });
       worker = started;

@@ -1,2 +1,2 @@
-export { OVERWRITE_FREED } from './agent/child-process.ts';
+export { OVERWRITE_FREED } from './agent/overwrite-freed.ts';
 export { runWorker } from './agent/run-worker.ts';

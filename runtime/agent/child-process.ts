@@ -3,18 +3,8 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { openChannel, type Channel, type Frame } from '../ipc/channel.ts';
 import type { Jail } from '../jail/index.ts';
-
-/**
- * Makes glibc overwrite freed heap, so that no request byte outlives its buffer (mallopt(3), M_PERTURB). Its per-thread caches do not
- * take part in that, so they are off; and stacks of threads that have ended are not kept for the next ones, as they are not overwritten.
- * Symbols are bound at load (ld.so(8)): binding one at its first call saves the vector registers to the stack, and what a copy has left in
- * them.
- */
-export const OVERWRITE_FREED = {
-  LD_BIND_NOW: '1',
-  MALLOC_PERTURB_: '165',
-  GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0:glibc.pthread.stack_cache_size=0',
-} as const;
+import { OVERWRITE_FREED } from './overwrite-freed.ts';
+import { overwriteStackSoon } from './own-stack.ts';
 
 /** One heap for tensors and pictures, which is not given back: mapping each of them anew costs more in page faults than the work itself. */
 const heap = (mmapThreshold: number, trimThreshold: number) => ({
@@ -72,7 +62,10 @@ export function startChild(
   const kill = (): void => void process_.kill('SIGKILL');
   const exited = Promise.withResolvers<void>();
   const closed = Promise.withResolvers<void>();
-  process_.once('exit', () => exited.resolve());
+  process_.once('exit', () => {
+    overwriteStackSoon();
+    exited.resolve();
+  });
   process_.once('error', () => exited.resolve());
   const onClose = (): void => {
     closed.resolve();

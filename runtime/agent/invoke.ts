@@ -14,6 +14,7 @@ import { countInvocation } from './count-invocation.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost, ReadyFunction } from './function-host.ts';
 import type { WorkerKeyring } from './keys.ts';
+import { overwriteStackSoon } from './own-stack.ts';
 import { openRequest, type OpenedRequest } from './open-request.ts';
 import type { ReceiptChain } from './receipts.ts';
 import { egressSession, type EgressDeps, type EgressSession } from './egress/session.ts';
@@ -75,6 +76,7 @@ export function invoker(deps: InvokerDeps): Invoker {
         request.wipe();
       }
     } finally {
+      overwriteStackSoon();
       active.delete(head.requestId);
       receipt.resolve(undefined);
     }

@@ -4,6 +4,7 @@ import type { Attester } from '../../attestation/attester/index.ts';
 import { httpBlobStore } from '../../artifacts/index.ts';
 import { CfnError, EXIT_CODES, toCfnError } from '../../proto/index.ts';
 import { leaseClockMs } from '../lease-clock.ts';
+import { demandOverwriteFreed } from './overwrite-freed.ts';
 import { jsonLog, startWorker, type JailPolicy } from './start-worker.ts';
 
 const FLAGS = {
@@ -55,6 +56,7 @@ export async function runWorker(
 ): Promise<void> {
   const now = (): Date => new Date();
   try {
+    demandOverwriteFreed();
     const flags = workerFlags(args);
     const worker = await startWorker({
       listen: flags.listen,

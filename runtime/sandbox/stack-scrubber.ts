@@ -1,4 +1,5 @@
 import ivm from 'isolated-vm';
+import { stackDigger } from '../stack-digger.ts';
 
 /** Writes over what functions left on the stacks of the threads that ran them: below its last frame a stack stays as it is. */
 export interface StackScrubber {
@@ -46,19 +47,12 @@ export function stackScrubber(threads: number): StackScrubber {
 }
 
 // All wait until all have started, so that each is on a thread of its own and no stack is left out; not for long, should there be
-// fewer threads. Then each calls itself with arguments that are zero until its stack is full: many at first, for that is quicker than
-// many calls, and few for what is left.
+// fewer threads.
 const DIGGER = `const counter = new Int32Array($0);
-const rows = [4096, 256, 16].map((length) => new Array(length).fill(0));
-let row = 0;
-const dig = () => {
-  while (row < rows.length) try { return Reflect.apply(dig, undefined, rows[row]); } catch { row += 1; }
-  return 0;
-};
+const dig = (${stackDigger.toString()})();
 return (target) => {
   Atomics.add(counter, 0, 1);
   Atomics.notify(counter, 0);
   for (let seen; (seen = Atomics.load(counter, 0)) < target; ) if (Atomics.wait(counter, 0, seen, 200) === 'timed-out') break;
-  row = 0;
   dig();
 };`;

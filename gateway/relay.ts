@@ -5,6 +5,7 @@ import type { InvokeHead } from '../proto/grpc.ts';
 import { abandon } from './abandon.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { WorkerConnection } from './worker-connection.ts';
+import { carriedBody } from './young-buffers.ts';
 
 export interface Relayed {
   /** The worker's receipt: unverified as the relay carries it, verified where the gateway was the client. */
@@ -60,6 +61,7 @@ export function relay(
 
     const onRequestBytes = (chunk: Buffer): void => {
       receivedBytes += chunk.length;
+      carriedBody(chunk.length);
       if (receivedBytes > sealedBytesMax)
         return giveUp(new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`));
       if (!call.write({ chunk })) {
@@ -71,6 +73,7 @@ export function relay(
     call.on('data', (message: { chunk?: Uint8Array; end?: { receipt: string } }) => {
       if (message.end !== undefined) receipt = message.end.receipt;
       if (settled || message.chunk === undefined || message.chunk.length === 0) return;
+      carriedBody(message.chunk.length);
       if (!sink.headersSent) sink.writeHead(200, headers);
       if (!sink.write(message.chunk)) {
         call.pause();
@@ -82,7 +85,9 @@ export function relay(
     call.on('end', () =>
       over(sink.headersSent ? undefined : new CfnError('CFN_WORKER_LOST', 'the worker ended without an answer')),
     );
-    const onGone = (): void => giveUp(new CfnError('CFN_ABORTED', 'the caller went away'));
+    const onGone = (): void => {
+      if (!settled) giveUp(new CfnError('CFN_ABORTED', 'the caller went away'));
+    };
     sink.once('close', onGone);
     source.once('error', onGone);
     source.once('end', () => {

@@ -1,6 +1,7 @@
 import type { CfnError } from '../proto/index.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { InvokeCall } from './worker-connection.ts';
+import { carriedBody } from './young-buffers.ts';
 
 /** Bytes of a response that wait for the reader before the worker is slowed down. */
 const WAITING_BYTES_MAX = 1024 * 1024;
@@ -18,6 +19,7 @@ export async function sendSealed(call: InvokeCall, body: AsyncIterable<Uint8Arra
     if (bytes === 0 || over) return;
     const [only] = parts;
     const fits = call.write({ chunk: parts.length === 1 && only !== undefined ? only : Buffer.concat(parts, bytes) });
+    carriedBody(bytes);
     parts = [];
     bytes = 0;
     if (!fits) await drained(call);
@@ -79,6 +81,7 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   call.on('data', ({ chunk, end }: { chunk?: Uint8Array; end?: { receipt: string } }) => {
     receipt = end?.receipt ?? receipt;
     if (chunk === undefined || chunk.length === 0 || discarding) return;
+    carriedBody(chunk.length);
     queue.push(chunk);
     queued += chunk.length;
     if (queued > WAITING_BYTES_MAX) call.pause();

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import 'reflect-metadata';
 import { Metadata, Server, ServerCredentials, status, type ServerDuplexStream } from '@grpc/grpc-js';
 import { X509CertificateGenerator } from '@peculiar/x509';
@@ -37,6 +38,7 @@ import {
   workerId as workerIdOf,
   type DecodedRequest,
   type Evidence,
+  type Receipt,
   type SignedManifest,
 } from '../proto/index.ts';
 
@@ -64,6 +66,8 @@ export interface ThrowawayOptions {
   readonly gatewayCertificatePem: string;
   readonly listen?: string;
   readonly run: (request: DecodedRequest, worker: ThrowawayWorker) => Answer | Promise<Answer>;
+  /** Opens nothing, and answers as many bytes as came, with a receipt: all that a relay can tell apart. */
+  readonly blind?: boolean;
   /** What an attacker between worker and gateway, or a worker that turned bad, makes of the evidence. */
   readonly tamper?: (evidence: Evidence) => Evidence | Promise<Evidence>;
   /** Another TLS key in the keys document than the one served. */
@@ -113,6 +117,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   }
 
   async function invoke(call: Call): Promise<void> {
+    if (options.blind === true) return echoUnopened(call);
     const opener = createRequestOpener(ohttp);
     const requestHash = createHash('sha256');
     let requestBytes = 0;
@@ -146,8 +151,41 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     send(await sealer.seal(encodeResponseHead(answer.status, answer.headers ?? [])));
     for await (const piece of answer.body) send(await sealer.seal(encodeContentChunk(piece)));
     send(await sealer.seal(CONTENT_END));
-    const { manifest } = signed;
-    const receipt = await signReceipt(
+    const receipt = await receiptOf(
+      head,
+      signed,
+      { digest: requestHash.digest('hex'), bytes: requestBytes },
+      { digest: responseHash.digest('hex'), bytes: responseBytes, status: answer.status },
+    );
+    call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
+    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt } });
+    call.end();
+  }
+
+  async function echoUnopened(call: Call): Promise<void> {
+    let head: InvokeHead | undefined;
+    let bytes = 0;
+    for await (const message of call.iterator({ destroyOnReturn: false }) as AsyncIterable<InvokeRequest>) {
+      head ??= message.head;
+      if (message.chunk === undefined) continue;
+      bytes += message.chunk.length;
+      if (!call.write({ chunk: message.chunk })) await once(call, 'drain');
+    }
+    const signed = functions.get(head?.version ?? '');
+    if (head === undefined || signed === undefined)
+      throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'this worker has no such version');
+    const digest = '0'.repeat(64);
+    call.write({ end: { receipt: await receiptOf(head, signed, { digest, bytes }, { digest, bytes, status: 200 }) } });
+    call.end();
+  }
+
+  function receiptOf(
+    head: InvokeHead,
+    { manifest, version }: SignedManifest,
+    request: Receipt['request'],
+    response: Receipt['response'],
+  ): Promise<string> {
+    return signReceipt(
       {
         format: 'cfn/receipt/v1',
         id: head.requestId,
@@ -155,11 +193,11 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
         worker: workerId,
         tee: 'simulated',
         evidence: admissionEvidence,
-        function: { tenant: manifest.tenant, name: manifest.name, version: signed.version },
+        function: { tenant: manifest.tenant, name: manifest.name, version },
         models: [],
-        request: { digest: requestHash.digest('hex'), bytes: requestBytes },
-        response: { digest: responseHash.digest('hex'), bytes: responseBytes, status: answer.status },
-        outcome: answer.status === 200 ? 'ok' : 'CFN_FUNCTION_THREW',
+        request,
+        response,
+        outcome: response.status === 200 ? 'ok' : 'CFN_FUNCTION_THREW',
         usage: { cpuMs: 1, wallMs: 1, engineMs: 0, engineCalls: 0 },
         egress: [],
         wipe: {
@@ -173,9 +211,6 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       },
       async (data) => new Uint8Array(await crypto.subtle.sign('Ed25519', receiptKeys.privateKey, data)),
     );
-    call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
-    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt } });
-    call.end();
   }
 
   const server = new Server({ 'grpc.max_receive_message_length': 24 * 1024 * 1024 });

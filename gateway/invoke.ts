@@ -69,7 +69,9 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
     throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
   }
   const { incoming, outgoing } = c.env;
-  const body = await requestBody(incoming, bodyLimits(version.manifest.limits).requestBytesMax);
+  const { limits } = version.manifest;
+  const bytesMax = bodyLimits(limits).requestBytesMax;
+  const body = await requestBody(incoming, { bytesMax, wallMs: limits.wallMs });
   const route = await gateway.router.toAny(version);
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const authority = incoming.headers.host ?? 'gateway';

@@ -12,8 +12,12 @@ export const ABORT_MS_MAX = 10_000;
 export const EVIDENCE_MS_MAX = 10_000;
 /** Time for a worker to take a function version, in ms: it may fetch and decrypt gigabytes of weights. */
 export const LOAD_MS_MAX = 10 * 60_000;
+/** Time for the head of a request from a connection's first byte, in ms; a connection that says nothing ends after it, too. */
+export const HEAD_MS_MAX = 10_000;
 /** What is added to a function's wall limit for queueing, upload and sealing, in ms. First guess. */
 export const DEADLINE_MARGIN_MS = 15_000;
+/** How long a worker may get requests after it was challenged, in seconds: `--lease` of a gateway. */
+export const LEASE_SECONDS = { min: 2, max: 600 } as const;
 /** First and longest wait between attempts to admit a worker, in ms. */
 export const ADMISSION_BACKOFF_MS = { first: 250, max: 15_000 } as const;
 /** Challenges with the caller's own nonce, per second over all callers: each costs a quote on every worker. */

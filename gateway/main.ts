@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
 import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
 import { readPolicyFile } from '../proto/node.ts';
+import { LEASE_SECONDS } from './limits.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
 
@@ -22,6 +23,7 @@ async function main(): Promise<void> {
       policy: { type: 'string' },
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
+      lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
     },
   });
   const { state, policy } = values;
@@ -30,6 +32,12 @@ async function main(): Promise<void> {
   const { admit } = values;
   if (admit !== 'all' && admit !== 'listed')
     throw new CfnError('CFN_USAGE', `--admit is ${admit}, expected all or listed`);
+  const leaseSeconds = Number(values.lease);
+  if (!(leaseSeconds >= LEASE_SECONDS.min && leaseSeconds <= LEASE_SECONDS.max))
+    throw new CfnError(
+      'CFN_USAGE',
+      `--lease is ${values.lease}, expected ${LEASE_SECONDS.min} to ${LEASE_SECONDS.max} seconds`,
+    );
   const gateway = await startGateway({
     stateFolder: state,
     listen: values.listen,
@@ -37,7 +45,7 @@ async function main(): Promise<void> {
     policy: parseWorkerPolicy(await readPolicyFile(policy)),
     workers: values.worker,
     admit,
-    leaseMs: ADMISSION_LEASE_MS,
+    leaseMs: leaseSeconds * 1000,
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),

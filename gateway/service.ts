@@ -7,7 +7,7 @@ import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
 import { ledger } from './ledger.ts';
-import { DRAIN_MS_MAX } from './limits.ts';
+import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
 import { memoryRegistry } from './registry.ts';
@@ -103,9 +103,17 @@ type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Respons
 function listen(fetch: Fetch, address: string): Promise<{ server: Server; url: string }> {
   const { host, port } = parseAddress(address);
   // The adaptor would replace the global Request and Response of the whole process; only its own are needed.
-  const server = createAdaptorServer({ fetch: fetch as never, overrideGlobalObjects: false }) as Server;
-  // An upload of a model may take hours; slow heads are cut by headersTimeout, slow calls by their deadline.
-  server.requestTimeout = 0;
+  const server = createAdaptorServer({
+    fetch: fetch as never,
+    overrideGlobalObjects: false,
+    // An upload of a model may take hours; slow calls are cut by their deadline.
+    serverOptions: { requestTimeout: 0, headersTimeout: HEAD_MS_MAX, connectionsCheckingInterval: HEAD_MS_MAX / 2 },
+  }) as Server;
+  // What headersTimeout counts from is the first byte.
+  server.on('connection', (socket) => {
+    const silent = setTimeout(() => void (socket.bytesRead === 0 && socket.destroy()), HEAD_MS_MAX);
+    socket.once('close', () => clearTimeout(silent));
+  });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

@@ -72,6 +72,8 @@ export interface ThrowawayOptions {
   readonly tamper?: (evidence: Evidence) => Evidence | Promise<Evidence>;
   /** Another TLS key in the keys document than the one served. */
   readonly foreignTlsKey?: boolean;
+  /** What a worker that lies says it loaded. */
+  readonly claimedVersion?: (version: string) => string;
   /** What becomes of a receipt on its way to the ledger. */
   readonly alterReceipt?: (jws: string) => string;
 }
@@ -113,7 +115,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     worker.loads.push(signed.version);
     if (signed.manifest.name === 'unloadable') throw new CfnError('CFN_GRANT_MISSING', 'no grant for this function');
     functions.set(signed.version, signed);
-    return { version: signed.version };
+    return { version: options.claimedVersion?.(signed.version) ?? signed.version };
   }
 
   async function invoke(call: Call): Promise<void> {
@@ -149,7 +151,10 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     send(sealer.header);
     const answer = await answerOf(plain, signed, options, worker);
     send(await sealer.seal(encodeResponseHead(answer.status, answer.headers ?? [])));
-    for await (const piece of answer.body) send(await sealer.seal(encodeContentChunk(piece)));
+    for await (const piece of answer.body) {
+      send(await sealer.seal(encodeContentChunk(piece)));
+      if (call.writableNeedDrain) await Promise.race([once(call, 'drain'), once(call, 'cancelled')]);
+    }
     send(await sealer.seal(CONTENT_END));
     const receipt = await receiptOf(
       head,

@@ -6,6 +6,7 @@ import type { AppraisalPolicy } from '../../attestation/verifier/index.ts';
 import { startService, type ServiceProcess } from '../../deploy/service-process.ts';
 import { BUNDLE, MRTD, signedFunction } from '../../gateway/testkit.ts';
 import { toBase64url } from '../../proto/index.ts';
+import { layWire, type Wire } from './wire.ts';
 
 /** How long a worker stays admitted after it was challenged. */
 export const LEASE_MS = 4_000;
@@ -16,6 +17,8 @@ export interface FleetWorker {
   readonly name: string;
   readonly workerId: string;
   readonly process: ServiceProcess<{ address: string; workerId: string }>;
+  /** Between the gateways and it. */
+  readonly wire: Wire;
   /** Requests that came to it, by its own account, since a moment. */
   reached(sinceMs?: number): readonly { readonly path: string; readonly at: number }[];
   /** From now on its evidence is altered, or not any more. */
@@ -51,6 +54,7 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
   const started: ServiceProcess<unknown>[] = [];
   const gateways: FleetGateway[] = [];
   const workers: FleetWorker[] = [];
+  const wires: Wire[] = [];
   const operator = (): string => readFileSync(at('gateway/operator.token'), 'utf8').trim();
 
   const fleet: Fleet = {
@@ -91,8 +95,11 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
         ],
       });
       started.push(process_);
+      const wire = await layWire(process_.ready.address);
+      wires.push(wire);
       const worker: FleetWorker = {
         name,
+        wire,
         workerId: process_.ready.workerId,
         process: process_,
         reached(sinceMs = 0) {
@@ -106,7 +113,7 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
         },
       };
       workers.push(worker);
-      const answer = await fleet.control('POST', '/v1/workers', { address: process_.ready.address });
+      const answer = await fleet.control('POST', '/v1/workers', { address: wire.address });
       if (answer.ok === flags.includes('--foreign')) throw new Error(`admission of ${name} answered ${answer.status}`);
       return worker;
     },
@@ -123,6 +130,7 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
           return it.stop();
         }),
       );
+      for (const wire of wires) wire.stop();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -18,6 +18,8 @@ export interface Outcome {
 
 export interface Traffic {
   readonly outcomes: readonly Outcome[];
+  /** Resolves when so many more requests, begun from now on, have ended. */
+  more(count: number): Promise<void>;
   /** Ends when all requests under way have ended, or were given up after `hangMs`. */
   stop(): Promise<readonly Outcome[]>;
 }
@@ -25,6 +27,8 @@ export interface Traffic {
 /** A request that takes longer hangs. */
 export const HANG_MS = 40_000;
 const SHORT_MS = 20;
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
  * Requests on a few lanes in both modes until it is stopped, each with a body of its own whose digest is the only right answer.
@@ -57,12 +61,16 @@ export function startTraffic(
       };
       const result = await call().catch((cause: unknown) => (cause instanceof CfnError ? cause.code : 'cut'));
       outcomes.push({ mode, startedAt, ms: performance.now() - began, result });
-      await new Promise((resolve) => setTimeout(resolve, result === 'ok' ? 5 : 50));
+      await sleep(result === 'ok' ? 5 : 50);
     }
   };
   const done = Promise.all(Array.from({ length: lanes }, (_, i) => lane(i % 2 === 0 ? 'open' : 'sealed')));
   return {
     outcomes,
+    async more(count) {
+      const from = Date.now();
+      while (outcomes.filter(({ startedAt }) => startedAt >= from).length < count) await sleep(20);
+    },
     async stop() {
       stopped = true;
       await done;

@@ -2,6 +2,9 @@ import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import type { JWK } from 'jose';
 import type { BlobStore } from './blob-folder.ts';
+import type { ApiKeys } from './access/api-keys.ts';
+import type { Callers } from './access/callers.ts';
+import type { Caller } from './access/roles.ts';
 import type { Admission } from './admission.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { Consent } from './consent.ts';
@@ -25,6 +28,8 @@ export interface Gateway {
   readonly ledger: Ledger;
   readonly metrics: Metrics;
   readonly tokens: Tokens;
+  readonly keys: ApiKeys;
+  readonly callers: Callers;
   /** Public key of the attestation results that this gateway signs. */
   readonly resultKey: JWK;
   /** Name and digest of the operator's appraisal policy. */
@@ -37,6 +42,12 @@ export interface Gateway {
 
 export interface AppEnv {
   Bindings: HttpBindings;
-  Variables: { requestId: string };
+  Variables: {
+    requestId: string;
+    /** Behind a guard (`access/guard.ts`). */
+    caller: Caller;
+    /** What a call is about, for the audit, where its path does not say it. */
+    subject: string | undefined;
+  };
 }
 export type AppContext = Context<AppEnv>;

@@ -9,6 +9,7 @@ import {
   toCfnError,
   type SignedManifest,
 } from '../proto/index.ts';
+import { anybody } from './access/guard.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { DEADLINE_MARGIN_MS } from './limits.ts';
 import type { Mode } from './metrics.ts';
@@ -23,8 +24,8 @@ const SEALED_RESPONSE = 'message/ohttp-chunked-res';
 /** `ANY /f/{tenant}/{function}/{path}`: sealed requests are relayed, anything else is open mode. */
 export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   const handle = (c: AppContext): Promise<Response> => invoke(c, gateway);
-  app.all('/f/:tenant/:function', handle);
-  app.all('/f/:tenant/:function/*', handle);
+  app.all('/f/:tenant/:function', anybody, handle);
+  app.all('/f/:tenant/:function/*', anybody, handle);
 }
 
 async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {

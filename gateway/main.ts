@@ -3,8 +3,9 @@ import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
 import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
-import { readPolicyFile } from '../proto/node.ts';
 import { LEASE_SECONDS } from './limits.ts';
+import { readBoundedFile, readPolicyFile } from '../proto/node.ts';
+import { ISSUERS_FILE_BYTES_MAX, parseIssuersFile } from './access/issuers.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
 
@@ -24,6 +25,7 @@ async function main(): Promise<void> {
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
+      issuers: { type: 'string' },
     },
   });
   const { state, policy } = values;
@@ -46,6 +48,9 @@ async function main(): Promise<void> {
     workers: values.worker,
     admit,
     leaseMs: leaseSeconds * 1000,
+    ...(values.issuers === undefined
+      ? {}
+      : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),

@@ -1,6 +1,9 @@
 import type { Server } from 'node:http';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { policyDigest, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { apiKeys } from './access/api-keys.ts';
+import { callers } from './access/callers.ts';
+import { issuers, type IssuersFile } from './access/issuers.ts';
 import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
 import { openBlobFolder } from './blob-folder.ts';
@@ -27,6 +30,8 @@ export interface GatewayOptions {
   /** What counts where the operator has said nothing of a function or model. */
   readonly admit: ConsentDefault;
   readonly leaseMs: number;
+  /** Identity providers whose tokens are taken. */
+  readonly issuers?: IssuersFile;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -62,6 +67,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
+  const keys = apiKeys({ store, now, monotonicMs, randomBytes, log });
   const gateway = {
     store,
     blobs,
@@ -77,6 +83,12 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
     metrics: counted,
     tokens: state.tokens,
+    keys,
+    callers: callers({
+      tokens: state.tokens,
+      keys,
+      issuers: issuers(options.issuers ?? { issuers: [] }, { now, monotonicMs, fetch: globalThis.fetch }),
+    }),
     resultKey: state.resultSigner.publicJwk,
     policy: policyName,
   };

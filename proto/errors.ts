@@ -22,7 +22,7 @@ export const ERRORS = {
   CFN_TOKEN_INVALID: {
     fault: 'caller',
     status: 401,
-    remedy: 'Get a new token from the operator, and pass it with --token or CFN_TOKEN.',
+    remedy: 'Get a new token or API key from whoever runs the service, and pass it with --token or CFN_TOKEN.',
   },
   CFN_TOKEN_SCOPE: { fault: 'caller', status: 403, remedy: 'Use a token whose tenant and role allow this call.' },
   CFN_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Check the path.' },
@@ -120,6 +120,11 @@ export const ERRORS = {
     fault: 'system',
     status: 503,
     remedy: 'Check the gateway URL and that it runs; retry with backoff.',
+  },
+  CFN_ISSUER_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'Retry with backoff; the identity provider of the token does not give its keys.',
   },
   CFN_KMS_UNREACHABLE: {
     fault: 'system',

@@ -22,4 +22,12 @@ CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, json TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS consents (subject TEXT PRIMARY KEY, admitted INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS worker_addresses (address TEXT PRIMARY KEY) STRICT;
 `,
+  `
+CREATE TABLE keys (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT REFERENCES tenants (name), created_at TEXT NOT NULL,
+  expires_at TEXT, used_at TEXT, digest BLOB NOT NULL) STRICT;
+CREATE INDEX keys_by_tenant ON keys (tenant);
+CREATE TABLE tenant_limits (tenant TEXT PRIMARY KEY REFERENCES tenants (name), limits TEXT NOT NULL) STRICT;
+CREATE INDEX receipts_by_time ON receipts (tenant, issued_at);
+`,
 ];

@@ -10,6 +10,7 @@ import {
   type SignedManifest,
 } from '../proto/index.ts';
 import { anybody } from './access/guard.ts';
+import { demandInvoker } from './access/invoker.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { DEADLINE_MARGIN_MS } from './limits.ts';
 import type { Mode } from './metrics.ts';
@@ -37,8 +38,11 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
     const version = await gateway.catalogue.current(tenant, name);
+    const tokenField = await demandInvoker(c, gateway, version.manifest);
     await gateway.consent.demand(version.manifest);
-    const { failure } = await (mode === 'sealed' ? sealed(c, gateway, version) : open(c, gateway, version, path));
+    const { failure } = await (mode === 'sealed'
+      ? sealed(c, gateway, version)
+      : open(c, gateway, version, path, tokenField));
     over(failure);
     return RESPONSE_ALREADY_SENT;
   } catch (cause) {
@@ -65,7 +69,13 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   });
 }
 
-async function open(c: AppContext, gateway: Gateway, version: SignedManifest, path: string): Promise<Relayed> {
+async function open(
+  c: AppContext,
+  gateway: Gateway,
+  version: SignedManifest,
+  path: string,
+  tokenField: string | undefined,
+): Promise<Relayed> {
   if (!version.manifest.caller.plaintext) {
     throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
   }
@@ -78,7 +88,7 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
     const authority = incoming.headers.host ?? 'gateway';
     return openCall(
       route,
-      { requestId, version, path, authority, body, deadlineMs, now: gateway.now() },
+      { requestId, version, path, authority, tokenField, body, deadlineMs, now: gateway.now() },
       incoming,
       outgoing,
     );

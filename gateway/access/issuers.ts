@@ -15,7 +15,7 @@ import { TENANT_ROLES, type Caller } from './roles.ts';
 const issuerUrlSchema = z
   .url()
   .refine(
-    (text) => /^https:\/\//.test(text) || /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?(\/|$)/.test(text),
+    (text) => text.startsWith('https://') || /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?(\/|$)/.test(text),
     'expected https',
   );
 

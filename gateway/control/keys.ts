@@ -65,4 +65,6 @@ export function keyRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   }
 }
 
-const described = ({ digest: _, ...told }: ApiKeyRecord): object => told;
+function described({ id, name, role, tenant, createdAt, expiresAt, usedAt }: ApiKeyRecord): object {
+  return { id, name, role, tenant, createdAt, expiresAt, usedAt };
+}

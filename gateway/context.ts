@@ -11,6 +11,7 @@ import type { Consent } from './consent.ts';
 import type { Ledger } from './ledger.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
+import type { Quotas } from './quota/quotas.ts';
 import type { Registry } from './registry.ts';
 import type { Router } from './router.ts';
 import type { Store } from './store/index.ts';
@@ -26,6 +27,7 @@ export interface Gateway {
   readonly consent: Consent;
   readonly router: Router;
   readonly ledger: Ledger;
+  readonly quotas: Quotas;
   readonly metrics: Metrics;
   readonly tokens: Tokens;
   readonly keys: ApiKeys;
@@ -48,6 +50,8 @@ export interface AppEnv {
     caller: Caller;
     /** What a call is about, for the audit, where its path does not say it. */
     subject: string | undefined;
+    /** Fields that the answer to a refusal brings along. */
+    refusalFields: Readonly<Record<string, string>> | undefined;
   };
 }
 export type AppContext = Context<AppEnv>;

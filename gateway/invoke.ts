@@ -34,12 +34,19 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
   const mode: Mode = mediaType(c.req.header('content-type')) === SEALED_REQUEST ? 'sealed' : 'open';
   const over = (failure: CfnError | undefined): void =>
     gateway.metrics.invoked(mode, failure?.code ?? 'ok', (gateway.monotonicMs() - startedMs) / 1000);
+  let release = (): void => undefined;
   try {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
     const version = await gateway.catalogue.current(tenant, name);
     const tokenField = await demandInvoker(c, gateway, version.manifest);
     await gateway.consent.demand(version.manifest);
+    const admitted = await gateway.quotas.admit(tenant);
+    if (admitted.refusal !== undefined) {
+      c.set('refusalFields', admitted.refusal.fields);
+      throw admitted.refusal.error;
+    }
+    release = admitted.release;
     const { failure } = await (mode === 'sealed'
       ? sealed(c, gateway, version)
       : open(c, gateway, version, path, tokenField));
@@ -48,6 +55,8 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
   } catch (cause) {
     over(toCfnError(cause));
     throw cause;
+  } finally {
+    release();
   }
 }
 

@@ -1,5 +1,5 @@
 import type { VerifiedReceipt } from '../client/index.ts';
-import { CfnError, toCfnError, verifyReceipt, type SignedManifest } from '../proto/index.ts';
+import { CfnError, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
 import { LEDGER_FLUSH_MS, LEDGER_QUEUE_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker } from './registry.ts';
@@ -29,6 +29,8 @@ export function ledger(deps: {
   readonly store: Pick<Store, 'addReceipts' | 'receipt'>;
   readonly log: Log;
   readonly onOutcome: (outcome: 'ok' | 'missing' | 'invalid') => void;
+  /** A receipt that holds, as soon as that is known. */
+  readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
   let queue: LedgerEntry[] = [];
@@ -52,6 +54,7 @@ export function ledger(deps: {
         throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt is for another request, worker or function');
       }
       queue.push({ jws, receipt });
+      deps.onReceipt?.(receipt);
       deps.onOutcome('ok');
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
     } catch (cause) {

@@ -32,6 +32,21 @@ export const TOKEN_SECONDS_MAX = 366 * 24 * 60 * 60;
 export const ISSUER_FETCH = { ms: 5_000, bytes: 1 * MiB, cacheMs: 10 * 60_000, cooldownMs: 30_000 } as const;
 /** By how much the clock of an identity provider may differ, in seconds. */
 export const ISSUER_SKEW_SECONDS = 10;
+/** How long the limits of a tenant are taken as they were read, in ms. */
+export const LIMITS_CACHE_MS = 5_000;
+/**
+ * How a gateway keeps its share of a tenant's limits, in ms: the time whose requests it takes from the book at once; for how long it may use them; how
+ * long a settlement may take before it goes by its own part; how long it does not ask again after there was no slot; after
+ * which time a slot without use goes back; how often it tells that it lives, and what it counted.
+ */
+export const QUOTA = {
+  leaseMs: 100,
+  tokensMs: 1_000,
+  settleMs: 250,
+  fullMs: 50,
+  giveBackMs: 100,
+  tickMs: 1_000,
+} as const;
 /** API keys that a tenant, or the operator, may have at once. */
 export const KEYS_PER_TENANT_MAX = 100;
 /** API keys that are remembered, and for how long, in ms: so long a key that was revoked at another gateway is still taken here. */

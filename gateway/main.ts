@@ -26,6 +26,7 @@ async function main(): Promise<void> {
       admit: { type: 'string', default: 'all' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
       issuers: { type: 'string' },
+      redis: { type: 'string' },
     },
   });
   const { state, policy } = values;
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
     workers: values.worker,
     admit,
     leaseMs: leaseSeconds * 1000,
+    ...(values.redis === undefined ? {} : { redis: values.redis }),
     ...(values.issuers === undefined
       ? {}
       : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),

@@ -13,6 +13,8 @@ import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
+import { openBook } from './quota/open-book.ts';
+import { quotas } from './quota/quotas.ts';
 import { memoryRegistry } from './registry.ts';
 import { router } from './router.ts';
 import { sqliteStore } from './store/index.ts';
@@ -32,6 +34,8 @@ export interface GatewayOptions {
   readonly leaseMs: number;
   /** Identity providers whose tokens are taken. */
   readonly issuers?: IssuersFile;
+  /** URL of the Redis that gateways share; absent: this one is alone. */
+  readonly redis?: string;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -68,6 +72,15 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     onOutcome: (outcome) => counted.admission(outcome),
   });
   const keys = apiKeys({ store, now, monotonicMs, randomBytes, log });
+  const book = openBook(options, store);
+  const limits = quotas({
+    store,
+    ...book,
+    now,
+    monotonicMs,
+    randomBytes,
+    log,
+  });
   const gateway = {
     store,
     blobs,
@@ -80,7 +93,14 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
     router: router({ registry, admission: admitting, store }),
-    ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
+    ledger: ledger({
+      store,
+      log,
+      onOutcome: (outcome) => counted.receipt(outcome),
+      onReceipt: ({ function: { tenant }, usage, request, response }) =>
+        limits.add(tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes }),
+    }),
+    quotas: limits,
     metrics: counted,
     tokens: state.tokens,
     keys,
@@ -105,6 +125,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       blobs.close();
       await admitting.stop();
       await gateway.ledger.flush();
+      limits.stop();
+      book.close();
       await store.close();
     },
   };

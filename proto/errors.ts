@@ -59,7 +59,8 @@ export const ERRORS = {
   CFN_QUOTA_EXCEEDED: {
     fault: 'caller',
     status: 429,
-    remedy: 'The namespace is at the quota named in the message; use less, or ask whoever runs the KMS for more.',
+    remedy:
+      'The namespace or tenant is at the quota named in the message; use less, or ask whoever runs the KMS or the gateway for more.',
   },
   CFN_BODY_TOO_LARGE: { fault: 'caller', status: 413, remedy: 'Send a smaller body; the limit is in the message.' },
   CFN_PLAINTEXT_REFUSED: {
@@ -120,6 +121,11 @@ export const ERRORS = {
     fault: 'system',
     status: 503,
     remedy: 'Check the gateway URL and that it runs; retry with backoff.',
+  },
+  CFN_RATE_LIMITED: {
+    fault: 'system',
+    status: 429,
+    remedy: 'Retry after the time in Retry-After; the limits are the operator’s to set, and the tenant’s to share.',
   },
   CFN_ISSUER_UNREACHABLE: {
     fault: 'system',
@@ -368,10 +374,13 @@ export const EXIT_CODES: Readonly<Record<Fault, number>> = { caller: 2, system: 
 export class CfnError extends Error {
   override readonly name = 'CfnError';
   readonly code: ErrorCode;
+  /** When trying again may help, in seconds from now, where that is known: the `Retry-After` of the answer. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions & { readonly retryAfterSeconds?: number }) {
     super(message, options);
     this.code = code;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   get fault(): Fault {

@@ -4,6 +4,7 @@ import { ERRORS } from '../../proto/index.ts';
 import { anybody } from '../access/guard.ts';
 import { ACCESS, type Action } from '../access/roles.ts';
 import type { AppEnv } from '../context.ts';
+import { tenantLimitsSchema } from '../quota/tenant-limits.ts';
 import { consentRequestSchema } from './consents.ts';
 import { deployRequestSchema } from './functions.ts';
 import { keyRequestSchema } from './keys.ts';
@@ -22,6 +23,12 @@ interface Operation {
 const OPERATIONS: Readonly<Record<string, Operation>> = {
   'POST /v1/tenants': { summary: 'Make a tenant', action: 'tenants:write', body: tenantRequestSchema },
   'GET /v1/tenants': { summary: 'List tenants', action: 'tenants:read' },
+  'PUT /v1/tenants/{tenant}/limits': {
+    summary: 'Set what a tenant may use, in place of what was set before',
+    action: 'limits:write',
+    body: tenantLimitsSchema,
+  },
+  'GET /v1/tenants/{tenant}/limits': { summary: 'What a tenant may use, and has used', action: 'limits:read' },
   'POST /v1/keys': { summary: 'Make an API key; it is shown this once', action: 'keys:write', body: keyRequestSchema },
   'GET /v1/keys': { summary: 'List API keys, without their secrets', action: 'keys:read' },
   'DELETE /v1/keys/{id}': { summary: 'Revoke an API key', action: 'keys:write' },

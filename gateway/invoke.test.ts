@@ -88,7 +88,7 @@ async function sealedTo(name: string, path: string, init?: RequestInit): Promise
   return (await call(path, init as never)) as unknown as Response;
 }
 
-describe('a function that demands its callers’ tokens', () => {
+describe('INV-37: a function that demands its callers’ tokens', () => {
   const caller = { plaintext: true, logs: 'none', auth: 'token' } as const;
   const keys: Record<string, string> = {};
   beforeAll(async () => {

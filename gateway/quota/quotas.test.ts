@@ -8,6 +8,8 @@ import { memoryBook } from './memory-book.ts';
 import { quotas, type Quotas } from './quotas.ts';
 import type { TenantLimits } from './tenant-limits.ts';
 
+// INV-36, with a book in memory; `limits.test.ts` has it with Redis and whole gateways.
+
 /** Time that stands still unless a test moves it. */
 let clockMs = 0;
 let now = new Date();

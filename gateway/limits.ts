@@ -14,6 +14,8 @@ export const EVIDENCE_MS_MAX = 10_000;
 export const LOAD_MS_MAX = 10 * 60_000;
 /** What is added to a function's wall limit for queueing, upload and sealing, in ms. First guess. */
 export const DEADLINE_MARGIN_MS = 15_000;
+/** How often workers are asked for their metrics, and how long one may take to answer, in ms. */
+export const WORKER_METRICS_MS = 10_000;
 /** First and longest wait between attempts to admit a worker, in ms. */
 export const ADMISSION_BACKOFF_MS = { first: 250, max: 15_000 } as const;
 /** Challenges with the caller's own nonce, per second over all callers: each costs a quote on every worker. */

@@ -1,4 +1,5 @@
 import type { CfnError } from '../proto/index.ts';
+import type { InvokeResponse, InvokeTimings } from '../proto/grpc.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { InvokeCall } from './worker-connection.ts';
 
@@ -57,6 +58,10 @@ export interface SealedResponse {
   readonly bytes: AsyncIterable<Uint8Array>;
   /** What the worker sent for the ledger, unverified. */
   receipt(): string | undefined;
+  /** What it said of its steps, unverified. */
+  timings(): InvokeTimings | undefined;
+  /** Resolves when the worker has ended the call, or it broke off. */
+  readonly ended: Promise<void>;
   /** Nobody wants the rest; the reason is what a reader of `bytes` is told. */
   stop(reason: CfnError): void;
   /** The worker has ended the call. */
@@ -69,6 +74,8 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   let over: 'ended' | CfnError | undefined;
   let stopped: CfnError | undefined;
   let receipt: string | undefined;
+  let timings: InvokeTimings | undefined;
+  const ended = Promise.withResolvers<void>();
   let discarding = false;
   let wake: (() => void) | undefined;
   const notify = (): void => {
@@ -76,8 +83,8 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
     wake = undefined;
     waiting?.();
   };
-  call.on('data', ({ chunk, end }: { chunk?: Uint8Array; end?: { receipt: string } }) => {
-    receipt = end?.receipt ?? receipt;
+  call.on('data', ({ chunk, end }: InvokeResponse) => {
+    if (end !== undefined) ({ receipt, timings } = end);
     if (chunk === undefined || chunk.length === 0 || discarding) return;
     queue.push(chunk);
     queued += chunk.length;
@@ -86,10 +93,12 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   });
   call.on('error', (cause) => {
     over ??= fromGrpcError(cause);
+    ended.resolve();
     notify();
   });
   call.on('end', () => {
     over ??= 'ended';
+    ended.resolve();
     notify();
   });
 
@@ -118,6 +127,8 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   return {
     bytes: { [Symbol.asyncIterator]: () => iterator },
     receipt: () => receipt,
+    timings: () => timings,
+    ended: ended.promise,
     stop(reason) {
       stopped ??= reason;
       notify();

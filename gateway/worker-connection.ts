@@ -1,7 +1,13 @@
 import type { TLSSocket } from 'node:tls';
 import { connectivityState, Metadata, type ChannelOptions, type Client, type ClientDuplexStream } from '@grpc/grpc-js';
 import { callerNonce, CfnError, channelNonce, parseEvidence, toHex, type Evidence } from '../proto/index.ts';
-import { WorkerClientConstructor, type InvokeRequest, type InvokeResponse, type WorkerClient } from '../proto/grpc.ts';
+import {
+  WorkerClientConstructor,
+  type InvokeRequest,
+  type InvokeResponse,
+  type MetricsReply,
+  type WorkerClient,
+} from '../proto/grpc.ts';
 import { tlsSession } from '../proto/node.ts';
 import type { ClientCertificate } from './client-certificate.ts';
 import { fromGrpcError } from './grpc-error.ts';
@@ -12,6 +18,7 @@ import {
   GRPC_MESSAGE_BYTES_MAX,
   GRPC_WINDOW_BYTES,
   LOAD_MS_MAX,
+  WORKER_METRICS_MS,
 } from './limits.ts';
 import { OneSession } from './tls-credentials.ts';
 
@@ -45,6 +52,8 @@ export interface WorkerConnection {
   invoke(deadlineMs: number): InvokeCall;
   /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
   abort(requestId: string): Promise<string>;
+  /** What the worker counts, unverified. */
+  metrics(): Promise<MetricsReply>;
   close(): void;
 }
 
@@ -141,6 +150,10 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
     async abort(requestId) {
       const client = worker();
       return (await unary(client.abort.bind(client), { requestId }, deadline(ABORT_MS_MAX))).receipt;
+    },
+    async metrics() {
+      const client = worker();
+      return unary(client.metrics.bind(client), {}, deadline(WORKER_METRICS_MS));
     },
     invoke: (deadlineMs) => worker().invoke(new Metadata(), deadline(deadlineMs)),
     close() {

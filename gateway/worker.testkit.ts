@@ -9,6 +9,7 @@ import {
   type InvokeHead,
   type InvokeRequest,
   type InvokeResponse,
+  type InvokeTimings,
   type LoadFunctionRequest,
 } from '../proto/grpc.ts';
 import { nodeSuite } from '../proto/node.ts';
@@ -83,6 +84,10 @@ export interface ThrowawayOptions {
   readonly tls?: TlsIdentity;
   /** Another TLS key in the keys document than the one served. */
   readonly foreignTlsKey?: boolean;
+  /** What it says of the steps of an invocation, where it is asked. */
+  readonly timings?: () => InvokeTimings;
+  /** What it says of itself. */
+  readonly metrics?: () => object;
   /** What becomes of a receipt on its way to the ledger. */
   readonly alterReceipt?: (jws: string) => string;
 }
@@ -192,7 +197,8 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       async (data) => new Uint8Array(await crypto.subtle.sign('Ed25519', receiptKeys.privateKey, data)),
     );
     call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
-    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt } });
+    const timings = head.trace === true ? options.timings?.() : undefined;
+    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt, ...(timings && { timings }) } });
     call.end();
   }
 
@@ -201,6 +207,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   const listener = await listenForSessions(options.listen ?? '127.0.0.1:0', grpc, identity, (channel) => ({
     getEvidence: unary((request: EvidenceRequest) => getEvidence(request, channel)),
     loadFunction: unary(loadFunction),
+    metrics: unary(async () => options.metrics?.() ?? {}),
     invoke: (call: Call) => {
       invoke(call).catch((cause: unknown) => call.emit('error', grpcError(cause)));
     },

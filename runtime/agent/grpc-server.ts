@@ -18,11 +18,13 @@ import {
   type InvokeResponse,
   type LoadFunctionReply,
   type LoadFunctionRequest,
+  type MetricsReply,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
 import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
 import { listenForSessions, type SessionListener } from './session-listener.ts';
 
 const NONCE_BYTES = 32;
@@ -42,6 +44,7 @@ export function serveWorker(
     readonly evidence: EvidenceSource;
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
+    readonly metrics: Pick<WorkerMetrics, 'reply'>;
   },
 ): Promise<SessionListener> {
   const identity = { ...deps.keys.tls, gatewayCertificatePem: deps.gatewayCertificatePem };
@@ -64,6 +67,7 @@ export function serveWorker(
     abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
+    metrics: unary<object, MetricsReply>(async () => deps.metrics.reply()),
   }));
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { appraise, type AppraisalPolicy, type AttestationResult } from '../attestation/verifier/index.ts';
 import {
+  callerNonce,
   CfnError,
   digestSchema,
   evidenceSchema,
@@ -162,7 +163,8 @@ async function appraiseWorker(
   worker: AttestationDocument['workers'][number],
   { policy, now, nonce }: AppraiseDocumentOptions,
 ): Promise<AttestationResult> {
-  const result = await appraise(worker.evidence, { nonce: nonce ?? fromHex(worker.nonce), policy, now });
+  const quoted = nonce === undefined ? fromHex(worker.nonce) : await callerNonce(nonce);
+  const result = await appraise(worker.evidence, { nonce: quoted, policy, now });
   if (result.workerId !== worker.workerId)
     throw new CfnError(
       'CFN_EVIDENCE_MALFORMED',

@@ -72,8 +72,8 @@ export function adminApp(gateway: Pick<Gateway, 'metrics' | 'store' | 'registry'
     }
     return c.json({ ready: true, workers: gateway.registry.live().length });
   });
-  app.get('/metrics', (c) =>
-    c.body(gateway.metrics.text(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+  app.get('/metrics', async (c) =>
+    c.body(await gateway.metrics.text(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
   );
   return app;
 }

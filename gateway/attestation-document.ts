@@ -1,5 +1,14 @@
 import type { Hono } from 'hono';
-import { CfnError, digestSchema, fromHex, nameSchema, toBase64url, toCfnError, type Evidence } from '../proto/index.ts';
+import {
+  CfnError,
+  digestSchema,
+  fromHex,
+  nameSchema,
+  toBase64url,
+  toCfnError,
+  toHex,
+  type Evidence,
+} from '../proto/index.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { CALLER_NONCES_PER_SECOND } from './limits.ts';
 import type { AdmittedWorker } from './registry.ts';
@@ -7,7 +16,7 @@ import type { AdmittedWorker } from './registry.ts';
 /** One worker in the attestation document. */
 interface WorkerEntry {
   readonly workerId: string;
-  /** The nonce that the evidence answers, hexadecimal: the caller's own, or the one of admission. */
+  /** The nonce that the evidence answers, hexadecimal: `callerNonce` of the caller's own, or the `channelNonce` of admission. */
   readonly nonce: string;
   readonly evidence: Evidence;
   /** RFC 3339, UTC. */
@@ -81,8 +90,10 @@ async function challengeAll(gateway: Gateway, live: readonly AdmittedWorker[], n
   const entries = await Promise.all(
     live.map(async (worker): Promise<WorkerEntry | undefined> => {
       try {
-        const evidence = await gateway.admission.connection(worker.workerId)?.evidence(bytes, false);
-        return evidence && { ...fromAdmission(worker), nonce, evidence };
+        const challenged = await gateway.admission.connection(worker.workerId)?.evidence(bytes, false);
+        return (
+          challenged && { ...fromAdmission(worker), nonce: toHex(challenged.nonce), evidence: challenged.evidence }
+        );
       } catch (cause) {
         gateway.log('worker.silent', { worker: worker.workerId, code: toCfnError(cause).code });
         gateway.admission.suspect(worker.workerId);

@@ -12,6 +12,7 @@ import type { Registry } from './registry.ts';
 import type { Router } from './router.ts';
 import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
+import type { RequestTrace, Tracing } from './tracing.ts';
 
 /** What the routes work with; made once, in `service.ts`. */
 export interface Gateway {
@@ -24,6 +25,7 @@ export interface Gateway {
   readonly router: Router;
   readonly ledger: Ledger;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly tokens: Tokens;
   /** Public key of the attestation results that this gateway signs. */
   readonly resultKey: JWK;
@@ -37,6 +39,6 @@ export interface Gateway {
 
 export interface AppEnv {
   Bindings: HttpBindings;
-  Variables: { requestId: string };
+  Variables: { requestId: string; trace?: RequestTrace };
 }
 export type AppContext = Context<AppEnv>;

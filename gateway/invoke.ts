@@ -11,7 +11,7 @@ import {
 } from '../proto/index.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { DEADLINE_MARGIN_MS } from './limits.ts';
-import type { Mode } from './metrics.ts';
+import type { Mode } from './telemetry-names.ts';
 import { openCall } from './open-mode.ts';
 import { relay, type Relayed } from './relay.ts';
 import { requestBody } from './request-body.ts';
@@ -30,8 +30,14 @@ export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
 async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
   const startedMs = gateway.monotonicMs();
   const mode: Mode = mediaType(c.req.header('content-type')) === SEALED_REQUEST ? 'sealed' : 'open';
-  const over = (failure: CfnError | undefined): void =>
-    gateway.metrics.invoked(mode, failure?.code ?? 'ok', (gateway.monotonicMs() - startedMs) / 1000);
+  const requestId = c.get('requestId');
+  const trace = gateway.tracing.begin({ requestId, mode, traceparent: c.req.header('traceparent') });
+  if (trace !== undefined) c.set('trace', trace);
+  const over = (failure: CfnError | undefined): void => {
+    const outcome = failure?.code ?? 'ok';
+    gateway.metrics.invoked(mode, outcome, (gateway.monotonicMs() - startedMs) / 1000);
+    trace?.end(outcome);
+  };
   try {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
@@ -58,7 +64,7 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   }
   const route = await gateway.router.toWorker(worker.data, version);
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
-    const head = { requestId, version: version.version, deadlineMs };
+    const head = { requestId, version: version.version, deadlineMs, trace: c.get('trace') !== undefined };
     const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
     return relay(route.connection, { head, headers, sealedBytesMax }, incoming, outgoing);
   });
@@ -77,7 +83,16 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
     const authority = incoming.headers.host ?? 'gateway';
     return openCall(
       route,
-      { requestId, version, path, authority, body, deadlineMs, now: gateway.now() },
+      {
+        requestId,
+        version,
+        path,
+        authority,
+        body,
+        deadlineMs,
+        now: gateway.now(),
+        trace: c.get('trace') !== undefined,
+      },
       incoming,
       outgoing,
     );
@@ -94,12 +109,15 @@ async function onRoute(
 ): Promise<Relayed> {
   const { workerId } = route.worker;
   const requestId = c.get('requestId');
+  const trace = c.get('trace');
+  trace?.routed(workerId);
   const learn = ({ code }: CfnError): void => {
     if (code === 'CFN_WORKER_LOST') gateway.admission.suspect(workerId);
     if (code === 'CFN_FUNCTION_NOT_FOUND') gateway.router.unloaded(workerId, version.version);
   };
   try {
     const result = await work(requestId, version.manifest.limits.wallMs + DEADLINE_MARGIN_MS);
+    trace?.timed(result.timings);
     if (result.failure !== undefined && c.env.outgoing.headersSent) learn(result.failure);
     // A call that broke off may have no receipt; one that ended well must.
     if (result.receipt !== undefined || result.failure === undefined) {

@@ -7,6 +7,7 @@ import { readPolicyFile } from '../proto/node.ts';
 import { LEASE_SECONDS } from './limits.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
+import type { TracingOptions } from './tracing.ts';
 
 // The gateway as a process. One JSON line on standard output when it is ready, its log as JSON lines on standard error.
 
@@ -24,6 +25,8 @@ async function main(): Promise<void> {
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
+      'trace-url': { type: 'string' },
+      'trace-ratio': { type: 'string', default: '0.01' },
     },
   });
   const { state, policy } = values;
@@ -46,6 +49,7 @@ async function main(): Promise<void> {
     workers: values.worker,
     admit,
     leaseMs: leaseSeconds * 1000,
+    traces: tracesOf(values['trace-url'], values['trace-ratio']),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),
@@ -67,6 +71,15 @@ main().catch((cause: unknown) => {
   log('gateway.failed', { code: error.code, detail: error.message });
   process.exit(EXIT_CODES[error.fault]);
 });
+
+function tracesOf(url: string | undefined, ratioText: string): TracingOptions | undefined {
+  const ratio = Number(ratioText);
+  if (!(ratio >= 0 && ratio <= 1)) throw new CfnError('CFN_USAGE', `--trace-ratio is ${ratioText}, expected 0 to 1`);
+  if (url === undefined) return undefined;
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
+    throw new CfnError('CFN_USAGE', '--trace-url is no URL of http or https');
+  return { url, ratio };
+}
 
 function isUsageError(cause: unknown): cause is Error {
   return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');

@@ -14,7 +14,9 @@ import { memoryRegistry } from './registry.ts';
 import { router } from './router.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
+import { NO_TRACING, openTracing, type TracingOptions } from './tracing.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
+import { workerMetrics } from './worker-metrics.ts';
 
 export interface GatewayOptions {
   readonly stateFolder: string;
@@ -27,6 +29,8 @@ export interface GatewayOptions {
   /** What counts where the operator has said nothing of a function or model. */
   readonly admit: ConsentDefault;
   readonly leaseMs: number;
+  /** Left out: no traces. */
+  readonly traces?: TracingOptions | undefined;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -49,7 +53,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const store = sqliteStore(state.databasePath);
 
   const registry = memoryRegistry(now);
-  const counted = metrics(registry);
+  const counted = metrics(registry, () => told.samples());
   const admitting = admission({
     policy,
     resultSigner: state.resultSigner,
@@ -62,6 +66,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
+  const told = workerMetrics({ registry, admission: admitting, log });
+  const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
   const gateway = {
     store,
     blobs,
@@ -76,6 +82,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     router: router({ registry, admission: admitting, store }),
     ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
     metrics: counted,
+    tracing,
     tokens: state.tokens,
     resultKey: state.resultSigner.publicJwk,
     policy: policyName,
@@ -91,8 +98,10 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
       blobs.close();
+      told.stop();
       await admitting.stop();
       await gateway.ledger.flush();
+      await tracing.stop();
       await store.close();
     },
   };

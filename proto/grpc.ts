@@ -36,6 +36,28 @@ export interface InvokeHead {
   readonly requestId: string;
   readonly version: string;
   readonly deadlineMs: number;
+  readonly trace?: boolean;
+}
+/** Microseconds. Zeros are absent on the wire. */
+export interface InvokeTimings {
+  readonly openedUs?: number;
+  readonly startedUs?: number;
+  readonly answeredUs?: number;
+  readonly wipedUs?: number;
+  readonly engineUs?: number;
+}
+/** Zeros are absent on the wire. */
+export interface MetricsReply {
+  readonly requests?: readonly { readonly outcome?: string; readonly count?: number }[];
+  readonly engineMs?: number;
+  readonly engineCalls?: number;
+  readonly wiped?: number;
+  readonly unwiped?: number;
+  readonly wipeMs?: number;
+  readonly sandboxes?: number;
+  readonly engines?: number;
+  readonly leases?: number;
+  readonly memoryBytes?: number;
 }
 export interface InvokeRequest {
   readonly part?: 'head' | 'chunk';
@@ -45,7 +67,7 @@ export interface InvokeRequest {
 export interface InvokeResponse {
   readonly part?: 'chunk' | 'end';
   readonly chunk?: Buffer | Uint8Array;
-  readonly end?: { readonly receipt: string };
+  readonly end?: { readonly receipt: string; readonly timings?: InvokeTimings };
 }
 
 type Unary<Q, R> = (
@@ -59,6 +81,7 @@ export interface WorkerClient {
   getEvidence: Unary<EvidenceRequest, EvidenceReply>;
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
   abort: Unary<AbortRequest, AbortReply>;
+  metrics: Unary<object, MetricsReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
   close(): void;
 }

@@ -7,6 +7,7 @@ export * from './limits.ts';
 export * from './manifest.ts';
 export * from './model-package.ts';
 export * from './evidence.ts';
+export * from './evidence-nonce.ts';
 export * from './receipt.ts';
 export * from './kms-api.ts';
 export * from './kms-url.ts';

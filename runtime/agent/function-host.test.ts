@@ -38,7 +38,7 @@ function host() {
       throw new Error('no model here');
     },
     close: async () => undefined,
-    pids: () => [],
+    pids: () => [], leases: () => 0,
   };
   const sandboxes = spareProcess<PreparedSandbox>(async () => ({
     pid: 1,

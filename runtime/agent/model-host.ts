@@ -34,6 +34,8 @@ export interface ModelHost {
   /** Ends all engines, and tells the KMSs. */
   close(): Promise<void>;
   pids(): readonly number[];
+  /** Live leases on keys. */
+  leases(): number;
 }
 
 interface Engine {
@@ -60,6 +62,7 @@ export interface ModelHostDeps {
 export function modelHost(deps: ModelHostDeps): ModelHost {
   const engines = new Map<string, Promise<Engine>>();
   const live = new Set<EngineProcess>();
+  const leases = new Set<string>();
 
   async function acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse> {
     const model = await parseModelPackage(
@@ -151,7 +154,9 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
           void engine.process.setLease(longest).catch(() => undefined);
         },
       });
+      leases.add(lease);
       void held.ended.then((reason) => {
+        leases.delete(lease);
         engine.leases.delete(lease);
         endUnheld(engine);
         if (engine.leases.size > 0) void engine.process.unlisten(socketPath).catch(() => undefined);
@@ -192,6 +197,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       await deps.drops.settled(LAST_WORDS_MS);
     },
     pids: () => [...live].map((engine) => engine.pid),
+    leases: () => leases.size,
   };
 }
 

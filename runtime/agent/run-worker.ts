@@ -69,6 +69,7 @@ export async function runWorker(
         fetch,
       }),
       now,
+      monotonicMs: () => performance.now(),
       leaseClockMs,
       fetch,
       childStderr: flags['child-stderr'] ? 'inherit' : 'ignore',

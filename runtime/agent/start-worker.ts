@@ -24,6 +24,7 @@ import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
+import { workerMetrics } from './worker-metrics.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -34,6 +35,8 @@ export interface WorkerOptions {
   /** Where ciphertext of models is fetched. */
   readonly blobs: BlobStore;
   readonly now: () => Date;
+  /** ms, for measuring how long things take. */
+  readonly monotonicMs: () => number;
   /** ms; a host that sets the wall clock back does not stretch a lease. See `lease-clock.ts`. */
   readonly leaseClockMs: () => number;
   /** `required`: every layer of the jail, or the worker does not start. `available`: what this machine has. */
@@ -81,7 +84,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
   const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
+  const metrics = workerMetrics(() => ({
+    sandboxes: functions.pids().length,
+    engines: models.pids().length,
+    leases: models.leases(),
+    memoryBytes: process.memoryUsage.rss(),
+  }));
   const invocations = invoker({
+    metrics,
+    monotonicMs: options.monotonicMs,
     keys,
     evidence,
     functions,
@@ -90,7 +101,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     now: options.now,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
-  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
+  const server = await serveWorker(options.listen, {
+    ...options,
+    keys,
+    evidence,
+    functions,
+    metrics,
+    invoker: invocations,
+  });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });

@@ -29,6 +29,8 @@ export const attestationDocumentSchema = z.strictObject({
         nonce: z.string().regex(/^[0-9a-f]{64}$/),
         evidence: evidenceSchema,
         leaseEndsAt: z.iso.datetime(),
+        /** Requests under way, and at once at most, as the gateway says: a hint for choosing among workers. */
+        load: z.strictObject({ inflight: z.int().nonnegative(), capacity: z.int().positive() }).optional(),
       }),
     )
     .max(1024),

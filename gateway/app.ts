@@ -32,6 +32,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'content-type': 'application/problem+json',
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
+      ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });

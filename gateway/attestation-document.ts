@@ -3,6 +3,7 @@ import { CfnError, digestSchema, fromHex, nameSchema, toBase64url, toCfnError, t
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { CALLER_NONCES_PER_SECOND } from './limits.ts';
 import type { AdmittedWorker } from './registry.ts';
+import { capacityOf, loadOf, type Member } from './routing/fleet.ts';
 
 /** One worker in the attestation document. */
 interface WorkerEntry {
@@ -12,6 +13,8 @@ interface WorkerEntry {
   readonly evidence: Evidence;
   /** RFC 3339, UTC. */
   readonly leaseEndsAt: string;
+  /** Requests under way, and at once at most: a hint for choosing among workers. */
+  readonly load: { readonly inflight: number; readonly capacity: number };
 }
 
 /** What callers appraise for themselves (design §4), and what they check receipts with. Public: none of it is secret. */
@@ -21,7 +24,8 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   app.get('/.well-known/cfn/attestation', async (c) => {
     const { tenant, name } = functionOf(c);
     const nonce = nonceOf(c);
-    const { manifest, version, jws } = await gateway.catalogue.current(tenant, name);
+    const signed = await gateway.catalogue.current(tenant, name);
+    const { manifest, version, jws } = signed;
     const models = await Promise.all(
       manifest.models.map(async ({ model, digest }) => {
         const held = await gateway.store.model(model);
@@ -30,14 +34,18 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
         return toBase64url(held.manifest);
       }),
     );
-    const live = gateway.registry.live();
+    const candidates = await gateway.router.candidates(signed);
     if (nonce !== undefined && !allow()) {
       throw new CfnError(
         'CFN_BUSY',
         `at most ${CALLER_NONCES_PER_SECOND} challenges with a caller's nonce a second; ask without a nonce`,
       );
     }
-    const workers = nonce === undefined ? live.map(fromAdmission) : await challengeAll(gateway, live, nonce);
+    const listed = candidates.flatMap((member) => {
+      const worker = gateway.fleet.admitted(member);
+      return worker === undefined ? [] : [fromAdmission(worker, member)];
+    });
+    const workers = nonce === undefined ? listed : await challengeAll(gateway, listed, nonce);
     return c.json(
       { function: { tenant, name, version, manifest: jws }, models, workers, policy: gateway.policy },
       200,
@@ -71,18 +79,19 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 }
 
-function fromAdmission({ workerId, nonce, evidence, leaseEndsAt }: AdmittedWorker): WorkerEntry {
-  return { workerId, nonce, evidence, leaseEndsAt: leaseEndsAt.toISOString() };
+function fromAdmission({ workerId, nonce, evidence, leaseEndsAt }: AdmittedWorker, member: Member): WorkerEntry {
+  const load = { inflight: loadOf(member), capacity: capacityOf(member) };
+  return { workerId, nonce, evidence, leaseEndsAt: leaseEndsAt.toISOString(), load };
 }
 
 /** Fresh evidence of every worker for the caller's nonce. A worker that does not answer is left out; the caller cannot use it. */
-async function challengeAll(gateway: Gateway, live: readonly AdmittedWorker[], nonce: string): Promise<WorkerEntry[]> {
+async function challengeAll(gateway: Gateway, listed: readonly WorkerEntry[], nonce: string): Promise<WorkerEntry[]> {
   const bytes = fromHex(nonce);
   const entries = await Promise.all(
-    live.map(async (worker): Promise<WorkerEntry | undefined> => {
+    listed.map(async (worker): Promise<WorkerEntry | undefined> => {
       try {
         const evidence = await gateway.admission.connection(worker.workerId)?.evidence(bytes, false);
-        return evidence && { ...fromAdmission(worker), nonce, evidence };
+        return evidence && { ...worker, nonce, evidence };
       } catch (cause) {
         gateway.log('worker.silent', { worker: worker.workerId, code: toCfnError(cause).code });
         gateway.admission.suspect(worker.workerId);

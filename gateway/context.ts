@@ -10,6 +10,7 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Registry } from './registry.ts';
 import type { Router } from './router.ts';
+import type { Fleet } from './routing/fleet.ts';
 import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
 
@@ -21,6 +22,7 @@ export interface Gateway {
   readonly admission: Admission;
   readonly catalogue: Catalogue;
   readonly consent: Consent;
+  readonly fleet: Fleet;
   readonly router: Router;
   readonly ledger: Ledger;
   readonly metrics: Metrics;

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Hono } from 'hono';
 import {
@@ -56,7 +57,7 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   if (Number(incoming.headers['content-length']) > sealedBytesMax) {
     throw new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`);
   }
-  const route = await gateway.router.toWorker(worker.data, version);
+  const route = await gateway.router.toWorker(worker.data, version, () => left(outgoing));
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const head = { requestId, version: version.version, deadlineMs };
     const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
@@ -70,7 +71,7 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
   }
   const { incoming, outgoing } = c.env;
   const body = await requestBody(incoming, bodyLimits(version.manifest.limits).requestBytesMax);
-  const route = await gateway.router.toAny(version);
+  const route = await gateway.router.toAny(version, () => left(outgoing));
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const authority = incoming.headers.host ?? 'gateway';
     return openCall(
@@ -80,6 +81,14 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
       outgoing,
     );
   });
+}
+
+/** Aborts when the caller goes away. */
+function left(outgoing: ServerResponse): AbortSignal {
+  const gone = new AbortController();
+  if (outgoing.destroyed) gone.abort();
+  outgoing.once('close', () => gone.abort());
+  return gone.signal;
 }
 
 /** What every call on a worker needs afterwards, however it ended. */
@@ -106,8 +115,10 @@ async function onRoute(
     if (result.failure !== undefined && !c.env.outgoing.headersSent) throw result.failure;
     return result;
   } catch (cause) {
-    learn(toCfnError(cause));
-    throw cause;
+    const failure = toCfnError(cause);
+    learn(failure);
+    if (failure.code !== 'CFN_FUNCTION_NOT_FOUND') throw failure;
+    throw new CfnError('CFN_WORKER_UNAVAILABLE', 'the worker has let the function go meanwhile', { cause });
   } finally {
     route.release();
   }

@@ -10,8 +10,10 @@ import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
-import { memoryRegistry } from './registry.ts';
+import { memoryRegistry, type Registry } from './registry.ts';
 import { router } from './router.ts';
+import { fleet, type Fleet } from './routing/fleet.ts';
+import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
@@ -48,7 +50,12 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const policyName = { name: policy.name, digest: await policyDigest(policy) };
   const store = sqliteStore(state.databasePath);
 
-  const registry = memoryRegistry(now);
+  const view: Fleet = fleet({
+    registry: { get: (workerId) => registry.get(workerId) },
+    connection: (workerId) => admitting.connection(workerId),
+    monotonicMs,
+  });
+  const registry = followed(memoryRegistry(now), view);
   const counted = metrics(registry);
   const admitting = admission({
     policy,
@@ -73,7 +80,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     admission: admitting,
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
-    router: router({ registry, admission: admitting, store }),
+    fleet: view,
+    router: router({ fleet: view, store, monotonicMs, random: seededRandom(randomBytes(16)) }),
     ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
     metrics: counted,
     tokens: state.tokens,
@@ -91,9 +99,25 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
       blobs.close();
+      view.stop();
       await admitting.stop();
       await gateway.ledger.flush();
       await store.close();
+    },
+  };
+}
+
+/** A registry whose changes the fleet's view follows. */
+function followed(registry: Registry, view: Fleet): Registry {
+  return {
+    ...registry,
+    admit(worker) {
+      registry.admit(worker);
+      view.joined(worker.workerId);
+    },
+    remove(workerId) {
+      registry.remove(workerId);
+      view.left(workerId);
     },
   };
 }

@@ -2,7 +2,13 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { connect as tlsConnect } from 'node:tls';
 import { credentials, Metadata, type ChannelOptions, type ClientDuplexStream } from '@grpc/grpc-js';
 import { CfnError, parseEvidence, type Evidence } from '../proto/index.ts';
-import { WorkerClientConstructor, type InvokeRequest, type InvokeResponse, type WorkerClient } from '../proto/grpc.ts';
+import {
+  WorkerClientConstructor,
+  type InvokeRequest,
+  type InvokeResponse,
+  type WorkerClient,
+  type WorkerStatus,
+} from '../proto/grpc.ts';
 import type { ClientCertificate } from './client-certificate.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import {
@@ -29,6 +35,8 @@ export interface WorkerConnection {
   invoke(deadlineMs: number): InvokeCall;
   /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
   abort(requestId: string): Promise<string>;
+  /** What the worker says of itself, as it changes, until `stop` is called, or `onEnd`. */
+  watch(onStatus: (status: WorkerStatus) => void, onEnd: () => void): { stop(): void };
   close(): void;
 }
 
@@ -85,6 +93,13 @@ export function workerConnector(own: ClientCertificate, now: () => Date): Connec
       abort: async (requestId) =>
         (await unary(client.abort.bind(client), { requestId }, deadline(ABORT_MS_MAX))).receipt,
       invoke: (deadlineMs) => client.invoke(new Metadata(), deadline(deadlineMs)),
+      watch(onStatus, onEnd) {
+        const call = client.watch({});
+        call.on('data', onStatus);
+        call.on('error', onEnd); // also of a cancelled call, and of a worker that does not know the question
+        call.on('end', onEnd);
+        return { stop: () => call.cancel() };
+      },
       close: () => client.close(),
     };
   };

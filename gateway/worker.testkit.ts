@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto';
 import 'reflect-metadata';
-import { Metadata, Server, ServerCredentials, status, type ServerDuplexStream } from '@grpc/grpc-js';
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
 import { X509CertificateGenerator } from '@peculiar/x509';
 import type { Attester } from '../attestation/attester/index.ts';
 import {
@@ -11,6 +18,7 @@ import {
   type InvokeRequest,
   type InvokeResponse,
   type LoadFunctionRequest,
+  type WorkerStatus,
 } from '../proto/grpc.ts';
 import { nodeSuite } from '../proto/node.ts';
 import {
@@ -55,6 +63,8 @@ export interface ThrowawayWorker {
   readonly invocations: InvokeHead[];
   /** Calls whose caller went away. */
   cancelled: number;
+  /** Tells all gateways this of itself, and whoever asks later; until then it says nothing of itself. */
+  tell(status: WorkerStatus): void;
   /** Drops every connection, as a killed process does. */
   kill(): void;
 }
@@ -70,6 +80,8 @@ export interface ThrowawayOptions {
   readonly foreignTlsKey?: boolean;
   /** What becomes of a receipt on its way to the ledger. */
   readonly alterReceipt?: (jws: string) => string;
+  /** Runs before a version is taken; throws what the worker refuses it with. */
+  readonly onLoad?: (signed: SignedManifest) => void | Promise<void>;
 }
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
@@ -91,6 +103,8 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   });
   const workerId = await workerIdOf(document);
   const functions = new Map<string, SignedManifest>();
+  const watching = new Set<ServerWritableStream<object, WorkerStatus>>();
+  let told: WorkerStatus | undefined;
   let admissionEvidence = '';
   let sequence = 0;
 
@@ -108,6 +122,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       await parseModelPackage(modelManifests[i] ?? new Uint8Array(), digest);
     worker.loads.push(signed.version);
     if (signed.manifest.name === 'unloadable') throw new CfnError('CFN_GRANT_MISSING', 'no grant for this function');
+    await options.onLoad?.(signed);
     functions.set(signed.version, signed);
     return { version: signed.version };
   }
@@ -185,6 +200,11 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     invoke: (call: Call) => {
       invoke(call).catch((cause: unknown) => call.emit('error', grpcError(cause)));
     },
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => {
+      watching.add(call);
+      call.once('cancelled', () => watching.delete(call));
+      if (told !== undefined) call.write(told);
+    },
   });
   const credentials = ServerCredentials.createSsl(
     Buffer.from(options.gatewayCertificatePem),
@@ -202,6 +222,10 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     loads: [],
     invocations: [],
     cancelled: 0,
+    tell(next) {
+      told = next;
+      for (const call of watching) call.write(next);
+    },
     kill: () => server.forceShutdown(),
   };
   return worker;

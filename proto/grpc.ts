@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import {
   loadPackageDefinition,
   type ClientDuplexStream,
+  type ClientReadableStream,
   type Metadata,
   type ServiceClientConstructor,
   type ServiceDefinition,
@@ -47,6 +48,16 @@ export interface InvokeResponse {
   readonly chunk?: Buffer | Uint8Array;
   readonly end?: { readonly receipt: string };
 }
+/** Fields that are zero, false or empty are absent on the wire. */
+export interface WorkerStatus {
+  readonly inflight?: number;
+  readonly capacity?: number;
+  readonly versions?: readonly { readonly version: string; readonly inflight?: number }[];
+  readonly models?: readonly string[];
+  readonly memoryFree?: number;
+  readonly memoryBudget?: number;
+  readonly leaving?: boolean;
+}
 
 type Unary<Q, R> = (
   request: Q,
@@ -60,6 +71,7 @@ export interface WorkerClient {
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
   abort: Unary<AbortRequest, AbortReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
+  watch(request: object): ClientReadableStream<WorkerStatus>;
   close(): void;
 }
 

@@ -48,7 +48,7 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     const deployedAt = gateway.now().toISOString();
     const added = await gateway.store.addVersion({ tenant, name, version, jws, bundle }, deployedAt);
     gateway.log('function.deployed', { tenant, function: name, version });
-    const workers = await gateway.router.loadEverywhere(signed);
+    const workers = await gateway.router.deploy(signed);
     return c.json(
       { tenant, name, version, url: `${new URL(c.req.url).origin}/f/${tenant}/${name}/`, workers },
       added ? 201 : 200,

@@ -6,6 +6,7 @@ import {
   type sendUnaryData,
   type ServerDuplexStream,
   type ServerUnaryCall,
+  type ServerWritableStream,
 } from '@grpc/grpc-js';
 import { BUNDLE_BYTES_MAX, CfnError, toCfnError, utf8, type ErrorCode } from '../../proto/index.ts';
 import {
@@ -19,13 +20,17 @@ import {
   type InvokeResponse,
   type LoadFunctionReply,
   type LoadFunctionRequest,
+  type WorkerStatus,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
 import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
+import type { StatusSource } from './status.ts';
 
 const NONCE_BYTES = 32;
+/** How long a worker that stops lets its requests go on, in ms. */
+const DRAIN_MS_MAX = 1_000;
 /** A bundle, its manifests, and room for the framing. */
 const MESSAGE_BYTES_MAX = BUNDLE_BYTES_MAX + 8 * 1024 * 1024;
 
@@ -44,6 +49,7 @@ export async function serveWorker(
     readonly evidence: EvidenceSource;
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
+    readonly status: StatusSource;
   },
 ): Promise<WorkerServer> {
   const server = new Server({
@@ -68,6 +74,7 @@ export async function serveWorker(
     abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => deps.status.stream(call),
   });
   const { privateKeyPem, certificatePem } = deps.keys.tls;
   const credentials = ServerCredentials.createSsl(
@@ -82,8 +89,9 @@ export async function serveWorker(
     address: `${listen.slice(0, listen.lastIndexOf(':'))}:${port}`,
     stop: () =>
       new Promise((resolve) => {
+        deps.status.leave();
         server.tryShutdown(() => resolve());
-        setTimeout(() => server.forceShutdown(), 1_000).unref();
+        setTimeout(() => server.forceShutdown(), DRAIN_MS_MAX).unref();
       }),
   };
 }

@@ -30,6 +30,8 @@ export interface Invoker {
   serve(call: Call): Promise<void>;
   /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
   abort(requestId: string): Promise<string | undefined>;
+  /** Requests under way. */
+  inflight(): number;
 }
 
 export interface InvokerDeps {
@@ -40,6 +42,8 @@ export interface InvokerDeps {
   readonly sign: ReceiptChain;
   readonly now: () => Date;
   readonly egress: EgressDeps;
+  /** Requests at once. Gateways keep to it; several of them may overlook one another. */
+  readonly capacity: number;
 }
 
 interface Active {
@@ -53,6 +57,7 @@ export function invoker(deps: InvokerDeps): Invoker {
   async function serve(call: Call): Promise<void> {
     const parts = callMessages(call);
     const head = await takeHead(parts);
+    if (active.size >= deps.capacity) throw new CfnError('CFN_BUSY', `${active.size} requests are under way here`);
     const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
     deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
     const gone = new AbortController();
@@ -86,6 +91,7 @@ export function invoker(deps: InvokerDeps): Invoker {
       it?.gone.abort();
       return it?.receipt.promise;
     },
+    inflight: () => active.size,
   };
 }
 

@@ -24,6 +24,7 @@ import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
+import { statusSource } from './status.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -43,6 +44,12 @@ export interface WorkerOptions {
   readonly childStderr: 'ignore' | 'inherit';
   /** How functions reach the hosts of their manifests. Default: the resolver of the machine, public addresses only, Node's trust anchors. */
   readonly egress?: EgressDeps;
+  /** Requests at once. */
+  readonly capacity: number;
+  /** A function version that nobody called for so long leaves, with its engines and leases, ms. */
+  readonly idleMs: number;
+  /** What sandboxes and engines may need together, in bytes. */
+  readonly memoryBytes: number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -80,7 +87,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
-  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
+  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes, {
+    ...options,
+    monotonicMs: options.leaseClockMs,
+  });
   const invocations = invoker({
     keys,
     evidence,
@@ -88,9 +98,24 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     refuseReplay: replayGuard(options.now),
     sign: receiptChain(keys.receipt),
     now: options.now,
+    capacity: options.capacity,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
-  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
+  const status = statusSource({
+    functions,
+    models,
+    invoker: invocations,
+    capacity: options.capacity,
+    monotonicMs: options.leaseClockMs,
+  });
+  const server = await serveWorker(options.listen, {
+    ...options,
+    keys,
+    evidence,
+    functions,
+    status,
+    invoker: invocations,
+  });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });

@@ -13,6 +13,7 @@ export * from './receipt.ts';
 export * from './kms-api.ts';
 export * from './kms-url.ts';
 export * from './worker-statement.ts';
+export * from './version-split.ts';
 export * from './kms-audit.ts';
 export * from './function-secrets.ts';
 export * from './secret-encoding.ts';

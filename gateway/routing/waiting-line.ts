@@ -143,15 +143,15 @@ export function waitingLine<T>(deps: {
       }
     },
     ended(version) {
-      const nowMs = monotonicMs();
+      // While nobody waits, gaps say how often a function is called, and not how fast it is.
       const pace = paces.get(version);
+      if (pace === undefined && length === 0) return;
+      const nowMs = monotonicMs();
       if (pace === undefined) {
-        // A gap needs two; versions that are not called any more make room.
-        if (paces.size >= WAITING_MAX.all) paces.delete(paces.keys().next().value ?? '');
+        if (paces.size >= WAITING_MAX.all) paces.clear();
         paces.set(version, { gapMs: 0, lastMs: nowMs });
         return;
       }
-      // While nobody waits, gaps say how often the function is called, and not how fast it is.
       if (length > 0) pace.gapMs += (nowMs - pace.lastMs - pace.gapMs) * PACE_WEIGHT;
       pace.lastMs = nowMs;
     },

@@ -9,8 +9,10 @@ import type { Ledger } from './ledger.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Registry } from './registry.ts';
+import type { RolloutWatch } from './rollout-watch.ts';
 import type { Router } from './router.ts';
 import type { Fleet } from './routing/fleet.ts';
+import type { Random } from './routing/random.ts';
 import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
 
@@ -24,6 +26,8 @@ export interface Gateway {
   readonly consent: Consent;
   readonly fleet: Fleet;
   readonly router: Router;
+  readonly rollouts: RolloutWatch;
+  readonly random: Random;
   readonly ledger: Ledger;
   readonly metrics: Metrics;
   readonly tokens: Tokens;

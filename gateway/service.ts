@@ -11,6 +11,7 @@ import { DRAIN_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
+import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
 import { fleet, type Fleet } from './routing/fleet.ts';
 import { seededRandom } from './routing/random.ts';
@@ -69,6 +70,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
+  const random = seededRandom(randomBytes(16));
+  const rollouts = rolloutWatch({ store, fleet: view, monotonicMs, now, log });
   const gateway = {
     store,
     blobs,
@@ -81,8 +84,15 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
     fleet: view,
-    router: router({ fleet: view, store, monotonicMs, random: seededRandom(randomBytes(16)) }),
-    ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
+    router: router({ fleet: view, store, monotonicMs, random }),
+    rollouts,
+    random,
+    ledger: ledger({
+      store,
+      log,
+      onOutcome: (outcome) => counted.receipt(outcome),
+      onReceipt: ({ function: ran, outcome }) => rollouts.ended(ran.version, outcome),
+    }),
     metrics: counted,
     tokens: state.tokens,
     resultKey: state.resultSigner.publicJwk,

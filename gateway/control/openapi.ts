@@ -6,6 +6,7 @@ import { consentRequestSchema } from './consents.ts';
 import { deployRequestSchema } from './functions.ts';
 import { tenantRequestSchema } from './tenants.ts';
 import { tokenRequestSchema } from './tokens.ts';
+import { deploymentRequestSchema, rollbackRequestSchema } from './versions.ts';
 import { workerRequestSchema } from './workers.ts';
 
 interface Operation {
@@ -51,6 +52,25 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'GET /v1/functions': { summary: 'List functions', roles: ['operator', 'tenant'] },
   'GET /v1/functions/{tenant}/{name}': { summary: 'The current version', roles: ['operator', 'tenant'] },
+  'GET /v1/functions/{tenant}/{name}/versions': {
+    summary: 'List versions, with the percentage of requests that each gets',
+    roles: ['operator', 'tenant'],
+  },
+  'GET /v1/functions/{tenant}/{name}/versions/{version}': { summary: 'One version', roles: ['operator', 'tenant'] },
+  'GET /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'List deployments, the newest first',
+    roles: ['operator', 'tenant'],
+  },
+  'POST /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'Split requests between versions',
+    roles: ['operator', 'tenant'],
+    body: deploymentRequestSchema,
+  },
+  'POST /v1/functions/{tenant}/{name}/rollback': {
+    summary: 'Go back to a version, by default the one before',
+    roles: ['operator', 'tenant'],
+    body: rollbackRequestSchema,
+  },
   'POST /v1/workers': { summary: 'Admit the worker at an address', roles: ['operator'], body: workerRequestSchema },
   'GET /v1/workers': { summary: 'List admitted workers', roles: ['operator'] },
   'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', roles: ['operator'] },

@@ -8,8 +8,10 @@ import type { Store } from './store/index.ts';
 const SHARE_MIN = 0.5;
 /** Time over which errors are counted, in ms. */
 const WINDOW_MS = 60_000;
-/** A version stops with at least so many requests in the window, of which more than this part fail, and so many times the other's part. */
-const STOP = { requests: 20, fraction: 0.05, timesTheOther: 2 } as const;
+/** A version stops with at least so many requests in the window, where more than this part fails, and more than the other's part may be. */
+const STOP = { requests: 20, fraction: 0.05 } as const;
+/** What the other version's failures may come to, with 95 % confidence, is three more than were seen (the rule of three). */
+const UNSEEN_FAILURES = 3;
 /** Roll-outs that are watched at once; the oldest is forgotten, and watched again from its next request on. */
 const WATCHED_MAX = 10_000;
 
@@ -40,10 +42,14 @@ export interface RolloutWatch {
   ended(version: string, outcome: 'ok' | ErrorCode): void;
 }
 
+interface Tally {
+  requests: number;
+  failed: number;
+}
 interface Count {
   startMs: number;
-  now: { requests: number; failed: number };
-  before: { requests: number; failed: number };
+  now: Tally;
+  before: Tally;
 }
 interface Watched {
   readonly deployed: Deployed;
@@ -78,14 +84,13 @@ export function rolloutWatch(deps: {
       const asked = members.length + refused.size;
       return { kind: 'share', text: `${members.length} of ${asked} workers that were asked can serve it: ${codes}` };
     }
-    const [mine, others] = [it, other].map(({ version }) => failedPart(counts.get(version))) as [Part, Part];
-    const worse = mine.part > STOP.fraction && mine.part > STOP.timesTheOther * others.part;
+    const [mine, others] = [it, other].map(({ version }) => inWindow(counts.get(version))) as [Tally, Tally];
+    const part = mine.failed / mine.requests;
+    const worse = part > STOP.fraction && part > (others.failed + UNSEEN_FAILURES) / others.requests;
     if (mine.requests < STOP.requests || !worse) return undefined;
-    const percent = (part: number): string => `${(part * 100).toFixed(1)} %`;
-    return {
-      kind: 'errors',
-      text: `${percent(mine.part)} of its last ${mine.requests} requests failed, ${percent(others.part)} of the other version's`,
-    };
+    const said = ({ requests, failed }: Tally): string => `${failed} of ${requests}`;
+    const text = `${said(mine)} requests of the last minute failed, of the other version's ${said(others)}`;
+    return { kind: 'errors', text };
   }
 
   async function stop(
@@ -134,7 +139,7 @@ export function rolloutWatch(deps: {
       if (known !== undefined) forget(known);
       if (versions.filter(({ percent }) => percent > 0).length < 2) return;
       const startMs = monotonicMs();
-      const empty = (): Count['now'] => ({ requests: 0, failed: 0 });
+      const empty = (): Tally => ({ requests: 0, failed: 0 });
       const counts = new Map(versions.map(({ version }) => [version, { startMs, now: empty(), before: empty() }]));
       const made: Watched = { deployed, counts, stopping: false };
       const [oldest] = watched.size >= WATCHED_MAX ? watched.values() : [];
@@ -158,11 +163,6 @@ interface Reason {
   readonly kind: 'share' | 'errors';
   readonly text: string;
 }
-interface Part {
-  readonly requests: number;
-  readonly part: number;
-}
-
 /** Two halves of a window: the older one goes as a whole. */
 function turnOver(count: Count, nowMs: number): void {
   const halves = Math.floor((nowMs - count.startMs) / (WINDOW_MS / 2));
@@ -172,8 +172,10 @@ function turnOver(count: Count, nowMs: number): void {
   count.startMs += (halves * WINDOW_MS) / 2;
 }
 
-function failedPart(count: Count | undefined): Part {
-  const requests = (count?.now.requests ?? 0) + (count?.before.requests ?? 0);
-  const failed = (count?.now.failed ?? 0) + (count?.before.failed ?? 0);
-  return { requests, part: requests === 0 ? 0 : failed / requests };
+function inWindow(count: Count | undefined): Tally {
+  const halves = count === undefined ? [] : [count.now, count.before];
+  return {
+    requests: halves.reduce((sum, { requests }) => sum + requests, 0),
+    failed: halves.reduce((sum, { failed }) => sum + failed, 0),
+  };
 }

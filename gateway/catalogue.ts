@@ -25,6 +25,8 @@ export interface Catalogue {
   deployed(tenant: string, name: string): Promise<Deployed>;
   /** A version of the function, deployed or not. @throws {CfnError} `CFN_FUNCTION_NOT_FOUND` */
   version(tenant: string, name: string, version: string): Promise<SignedManifest>;
+  /** Any version that the store has. */
+  known(version: string): Promise<SignedManifest | undefined>;
 }
 
 export function catalogue(store: Pick<Store, 'currentDeployment' | 'hasTenant' | 'version'>): Catalogue {
@@ -66,5 +68,6 @@ export function catalogue(store: Pick<Store, 'currentDeployment' | 'hasTenant' |
         throw new CfnError('CFN_FUNCTION_NOT_FOUND', `${tenant}/${name} has no version ${version.slice(0, 64)}`);
       return signed;
     },
+    known: manifest,
   };
 }

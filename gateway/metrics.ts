@@ -13,12 +13,26 @@ export interface Metrics {
   invoked(mode: Mode, outcome: Outcome, seconds: number): void;
   admission(outcome: Outcome): void;
   receipt(outcome: 'ok' | 'missing' | 'invalid'): void;
+  /** A worker was asked to load a function version. */
+  load(outcome: Outcome): void;
+  /** A request was turned away because all workers were at their limit. */
+  shed(): void;
+  rolloutStopped(reason: 'share' | 'errors'): void;
   text(): string;
 }
 
 const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const;
 
-export function metrics(registry: Pick<Registry, 'live'>): Metrics {
+/** What an autoscaler reads: how much there is to do, and how much can be done. */
+export interface Gauges {
+  /** Requests that wait for a worker. */
+  readonly waiting: number;
+  /** Requests under way on admitted workers, over all gateways as far as workers say so, and how many there may be. */
+  readonly inflight: number;
+  readonly capacity: number;
+}
+
+export function metrics(registry: Pick<Registry, 'live'>, gauges: () => Gauges): Metrics {
   const counters = new Map<string, number>();
   const add = (series: string, by = 1): void => void counters.set(series, (counters.get(series) ?? 0) + by);
   const known = (outcome: Outcome): Outcome =>
@@ -35,12 +49,19 @@ export function metrics(registry: Pick<Registry, 'live'>): Metrics {
     },
     admission: (outcome) => add(`cfn_admissions_total{outcome="${known(outcome)}"}`),
     receipt: (outcome) => add(`cfn_receipts_total{outcome="${outcome}"}`),
+    load: (outcome) => add(`cfn_loads_total{outcome="${known(outcome)}"}`),
+    shed: () => add('cfn_requests_shed_total'),
+    rolloutStopped: (reason) => add(`cfn_rollouts_stopped_total{reason="${reason}"}`),
     text() {
+      const { waiting, inflight, capacity } = gauges();
       const families: readonly (readonly [name: string, type: string, help: string])[] = [
         ['cfn_requests_total', 'counter', 'Invocations by mode and outcome.'],
         ['cfn_request_seconds', 'histogram', 'Time of an invocation.'],
         ['cfn_admissions_total', 'counter', 'Challenges to workers by outcome.'],
         ['cfn_receipts_total', 'counter', 'Receipts of workers by outcome.'],
+        ['cfn_loads_total', 'counter', 'Function versions that workers were asked to load, by outcome.'],
+        ['cfn_requests_shed_total', 'counter', 'Requests turned away because all workers were at their limit.'],
+        ['cfn_rollouts_stopped_total', 'counter', 'Roll-outs that stopped themselves, by reason.'],
       ];
       const lines = families.flatMap(([name, type, help]) => [
         `# HELP ${name} ${help}`,
@@ -51,6 +72,15 @@ export function metrics(registry: Pick<Registry, 'live'>): Metrics {
         '# HELP cfn_workers Workers under a lease.',
         '# TYPE cfn_workers gauge',
         `cfn_workers ${registry.live().length}`,
+        '# HELP cfn_queue_depth Requests that wait at this gateway for a worker.',
+        '# TYPE cfn_queue_depth gauge',
+        `cfn_queue_depth ${waiting}`,
+        '# HELP cfn_workers_inflight Requests under way on the admitted workers.',
+        '# TYPE cfn_workers_inflight gauge',
+        `cfn_workers_inflight ${inflight}`,
+        '# HELP cfn_workers_capacity Requests that the admitted workers take at once.',
+        '# TYPE cfn_workers_capacity gauge',
+        `cfn_workers_capacity ${capacity}`,
       );
       return `${lines.join('\n')}\n`;
     },

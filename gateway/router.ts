@@ -247,9 +247,12 @@ export function router(deps: {
     async toWorker(workerId, signed, gone) {
       const { version } = signed;
       const stale = (): CfnError =>
-        new CfnError('CFN_KEY_CONFIG_STALE', 'the request is sealed to a worker that is not admitted');
+        new CfnError(
+          'CFN_KEY_CONFIG_STALE',
+          'the request is sealed to a worker that is not admitted, or takes no new ones',
+        );
       const member = fleet.member(workerId);
-      if (member === undefined || member.hint?.leaving === true) throw stale();
+      if (member === undefined || !usable(member)) throw stale();
       if (!member.warm.has(version)) {
         await load(member, signed, 'sealed to it');
         // Loading can take minutes: the lease may have ended meanwhile.

@@ -13,7 +13,7 @@ import { metrics } from './metrics.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
 import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
-import { fleet, type Fleet } from './routing/fleet.ts';
+import { capacityOf, fleet, loadOf, type Fleet, type Member } from './routing/fleet.ts';
 import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
@@ -57,7 +57,11 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     monotonicMs,
   });
   const registry = followed(memoryRegistry(now), view);
-  const counted = metrics(registry);
+  const counted = metrics(registry, () => {
+    const serving = view.members().filter((member) => view.admitted(member) !== undefined);
+    const sum = (of: (member: Member) => number): number => serving.reduce((total, member) => total + of(member), 0);
+    return { waiting: gateway.router.waiting(), inflight: sum(loadOf), capacity: sum(capacityOf) };
+  });
   const admitting = admission({
     policy,
     resultSigner: state.resultSigner,
@@ -71,7 +75,14 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     onOutcome: (outcome) => counted.admission(outcome),
   });
   const random = seededRandom(randomBytes(16));
-  const rollouts = rolloutWatch({ store, fleet: view, monotonicMs, now, log });
+  const rollouts = rolloutWatch({
+    store,
+    fleet: view,
+    monotonicMs,
+    now,
+    log,
+    onStop: (reason) => counted.rolloutStopped(reason),
+  });
   const gateway = {
     store,
     blobs,
@@ -84,7 +95,14 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
     fleet: view,
-    router: router({ fleet: view, store, monotonicMs, random }),
+    router: router({
+      fleet: view,
+      store,
+      monotonicMs,
+      random,
+      onLoad: (outcome) => counted.load(outcome),
+      onShed: () => counted.shed(),
+    }),
     rollouts,
     random,
     ledger: ledger({

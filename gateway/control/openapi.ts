@@ -7,7 +7,7 @@ import { deployRequestSchema } from './functions.ts';
 import { tenantRequestSchema } from './tenants.ts';
 import { tokenRequestSchema } from './tokens.ts';
 import { deploymentRequestSchema, rollbackRequestSchema } from './versions.ts';
-import { workerRequestSchema } from './workers.ts';
+import { cordonRequestSchema, workerRequestSchema } from './workers.ts';
 
 interface Operation {
   readonly summary: string;
@@ -72,7 +72,19 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: rollbackRequestSchema,
   },
   'POST /v1/workers': { summary: 'Admit the worker at an address', roles: ['operator'], body: workerRequestSchema },
-  'GET /v1/workers': { summary: 'List admitted workers', roles: ['operator'] },
+  'GET /v1/workers': {
+    summary: 'List admitted workers; ?why or ?why=tenant/function explains what is where',
+    roles: ['operator'],
+  },
+  'POST /v1/workers/{id}/cordon': {
+    summary: 'Give a worker no new requests, or give it some again',
+    roles: ['operator'],
+    body: cordonRequestSchema,
+  },
+  'POST /v1/workers/{id}/drain': {
+    summary: 'Wait until a worker has no request, and take it out',
+    roles: ['operator'],
+  },
   'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', roles: ['operator'] },
   'POST /v1/consents': {
     summary: 'Admit or dismiss a function, a model, or all of an owner',

@@ -10,6 +10,7 @@ import { openapiRoutes } from './control/openapi.ts';
 import { tenantRoutes } from './control/tenants.ts';
 import { tokenRoutes } from './control/tokens.ts';
 import { usageRoutes } from './control/usage.ts';
+import { versionRoutes } from './control/versions.ts';
 import { workerRoutes } from './control/workers.ts';
 import { invokeRoutes } from './invoke.ts';
 
@@ -32,6 +33,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'content-type': 'application/problem+json',
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
+      ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });
@@ -46,6 +48,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   blobRoutes(app, gateway);
   modelRoutes(app, gateway);
   functionRoutes(app, gateway);
+  versionRoutes(app, gateway);
   workerRoutes(app, gateway);
   consentRoutes(app, gateway);
   usageRoutes(app, gateway);

@@ -243,8 +243,8 @@ describe('trouble', () => {
 
   test('a worker that is killed half way: its callers see the cut or a code, others are served', async () => {
     const doomed = await house.worker({ run });
-    const spare = await openHouseFunction('doomed');
     await house.call('POST', '/v1/workers', { token: house.operator, body: { address: doomed.address } });
+    const spare = await openHouseFunction('doomed'); // both load it
     const sealed = await sealOnce(doomed.workerId, '/die', spare);
     const slow = await sealOnce(doomed.workerId, '/slow', spare);
     const [cut, lost, other] = await Promise.allSettled([

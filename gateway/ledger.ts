@@ -1,5 +1,5 @@
 import type { VerifiedReceipt } from '../client/index.ts';
-import { CfnError, toCfnError, verifyReceipt, type SignedManifest } from '../proto/index.ts';
+import { CfnError, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
 import { LEDGER_FLUSH_MS, LEDGER_QUEUE_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker } from './registry.ts';
@@ -29,6 +29,8 @@ export function ledger(deps: {
   readonly store: Pick<Store, 'addReceipts' | 'receipt'>;
   readonly log: Log;
   readonly onOutcome: (outcome: 'ok' | 'missing' | 'invalid') => void;
+  /** Told of each receipt that verified. */
+  readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
   let queue: LedgerEntry[] = [];
@@ -53,6 +55,7 @@ export function ledger(deps: {
       }
       queue.push({ jws, receipt });
       deps.onOutcome('ok');
+      deps.onReceipt?.(receipt);
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
     } catch (cause) {
       deps.onOutcome('invalid');

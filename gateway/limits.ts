@@ -44,3 +44,5 @@ export const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
 export const BEGUN_BYTES_MAX = 4 * 65 * 1024 * MiB;
 /** Uploads are looked through for what is to be dropped whenever so much came, in bytes, and after this time, in ms. */
 export const SWEEP = { bytes: 64 * MiB, ms: 60 * 60_000 } as const;
+/** Deployments of one function that its history keeps. */
+export const DEPLOYMENTS_KEPT = 1_000;

@@ -16,6 +16,11 @@ export interface Metrics {
   invoked(mode: Mode, outcome: Outcome, seconds: number): void;
   admission(outcome: Outcome): void;
   receipt(outcome: 'ok' | 'missing' | 'invalid'): void;
+  /** A worker was asked to load a function version. */
+  load(outcome: Outcome): void;
+  /** A request was turned away because all workers were at their limit. */
+  shed(): void;
+  rolloutStopped(reason: 'share' | 'errors'): void;
   text(): Promise<string>;
 }
 
@@ -26,20 +31,46 @@ export interface Sample {
   readonly value: number;
 }
 
+/** What an autoscaler reads: how much there is to do, and how much can be done. */
+export interface Gauges {
+  /** Requests that wait for a worker. */
+  readonly waiting: number;
+  /** Requests under way on admitted workers, over all gateways as far as workers say so, and how many there may be. */
+  readonly inflight: number;
+  readonly capacity: number;
+}
+
 /** @param told what workers say, as it is when somebody asks */
-export function metrics(registry: Pick<Registry, 'live'>, told: () => Iterable<Sample> = () => []): Metrics {
+export function metrics(
+  registry: Pick<Registry, 'live'>,
+  gauges: () => Gauges,
+  told: () => Iterable<Sample> = () => [],
+): Metrics {
   const register = new Instruments();
   const of = (name: MetricName) => ({ name, help: METRICS[name].help, registers: [register], ...shapeOf(name) });
   const requests = new Counter(of('cfn_requests_total'));
   const seconds = new Histogram(of('cfn_request_seconds'));
   const admissions = new Counter(of('cfn_admissions_total'));
   const receipts = new Counter(of('cfn_receipts_total'));
+  const loads = new Counter(of('cfn_loads_total'));
+  const shed = new Counter(of('cfn_requests_shed_total'));
+  const rolloutsStopped = new Counter(of('cfn_rollouts_stopped_total'));
   new Gauge({
     ...of('cfn_workers'),
     collect() {
       this.set(registry.live().length);
     },
   });
+  const gauge = (name: MetricName, value: (gauges: Gauges) => number): void =>
+    void new Gauge({
+      ...of(name),
+      collect() {
+        this.set(value(gauges()));
+      },
+    });
+  gauge('cfn_queue_depth', ({ waiting }) => waiting);
+  gauge('cfn_workers_inflight', ({ inflight }) => inflight);
+  gauge('cfn_workers_capacity', ({ capacity }) => capacity);
   const known = (outcome: Outcome): Outcome =>
     outcome === 'ok' || Object.hasOwn(ERRORS, outcome) ? outcome : 'CFN_INTERNAL';
 
@@ -50,6 +81,9 @@ export function metrics(registry: Pick<Registry, 'live'>, told: () => Iterable<S
     },
     admission: (outcome) => admissions.inc({ outcome: known(outcome) }),
     receipt: (outcome) => receipts.inc({ outcome }),
+    load: (outcome) => loads.inc({ outcome: known(outcome) }),
+    shed: () => shed.inc(),
+    rolloutStopped: (reason) => rolloutsStopped.inc({ reason }),
     text: async () => `${await register.metrics()}${textOf(told())}`,
   };
 }

@@ -49,7 +49,25 @@ export const METRICS = {
     help: 'Receipts of workers by outcome.',
     labels: { outcome: ['ok', 'missing', 'invalid'] },
   },
+  cfn_loads_total: {
+    type: 'counter',
+    help: 'Function versions that workers were asked to load, by outcome.',
+    labels: { outcome: OUTCOMES },
+  },
+  cfn_requests_shed_total: {
+    type: 'counter',
+    help: 'Requests turned away because all workers were at their limit.',
+    labels: {},
+  },
+  cfn_rollouts_stopped_total: {
+    type: 'counter',
+    help: 'Roll-outs that stopped themselves, by reason.',
+    labels: { reason: ['share', 'errors'] },
+  },
   cfn_workers: { type: 'gauge', help: 'Workers under a lease.', labels: {} },
+  cfn_queue_depth: { type: 'gauge', help: 'Requests that wait at this gateway for a worker.', labels: {} },
+  cfn_workers_inflight: { type: 'gauge', help: 'Requests under way on the admitted workers.', labels: {} },
+  cfn_workers_capacity: { type: 'gauge', help: 'Requests that the admitted workers take at once.', labels: {} },
   // What workers say of themselves, over the attested channel.
   cfn_worker_requests_total: {
     type: 'counter',

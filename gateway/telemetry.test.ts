@@ -212,7 +212,16 @@ describe('what a worker says of itself', () => {
       log: (event) => logs.push(event),
     });
     cleanup.push(() => told.stop());
-    return { told, logs, text: () => metrics(registry as never, () => told.samples()).text() };
+    return {
+      told,
+      logs,
+      text: () =>
+        metrics(
+          registry as never,
+          () => ({ waiting: 0, inflight: 0, capacity: 0 }),
+          () => told.samples(),
+        ).text(),
+    };
   }
 
   test('is told by its label', async () => {

@@ -7,6 +7,7 @@ import {
   type InvokeResponse,
   type MetricsReply,
   type WorkerClient,
+  type WorkerStatus,
 } from '../proto/grpc.ts';
 import { tlsSession } from '../proto/node.ts';
 import type { ClientCertificate } from './client-certificate.ts';
@@ -54,6 +55,8 @@ export interface WorkerConnection {
   abort(requestId: string): Promise<string>;
   /** What the worker counts, unverified. */
   metrics(): Promise<MetricsReply>;
+  /** What the worker says of itself, as it changes, until `stop` is called, or `onEnd`. */
+  watch(onStatus: (status: WorkerStatus) => void, onEnd: () => void): { stop(): void };
   close(): void;
 }
 
@@ -154,6 +157,13 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
     async metrics() {
       const client = worker();
       return unary(client.metrics.bind(client), {}, deadline(WORKER_METRICS_MS));
+    },
+    watch(onStatus, onEnd) {
+      const call = worker().watch({});
+      call.on('data', onStatus);
+      call.on('error', onEnd); // also of a cancelled call, and of a worker that does not know the question
+      call.on('end', onEnd);
+      return { stop: () => call.cancel() };
     },
     invoke: (deadlineMs) => worker().invoke(new Metadata(), deadline(deadlineMs)),
     close() {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import 'reflect-metadata';
-import { Metadata, status, type ServerDuplexStream } from '@grpc/grpc-js';
+import { Metadata, status, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
 import { X509CertificateGenerator } from '@peculiar/x509';
 import type { Attester } from '../attestation/attester/index.ts';
 import {
@@ -12,6 +12,7 @@ import {
   type InvokeResponse,
   type InvokeTimings,
   type LoadFunctionRequest,
+  type WorkerStatus,
 } from '../proto/grpc.ts';
 import { nodeSuite } from '../proto/node.ts';
 import { listenForSessions } from '../runtime/agent/session-listener.ts';
@@ -63,6 +64,8 @@ export interface ThrowawayWorker {
   readonly invocations: InvokeHead[];
   /** Calls whose caller went away. */
   cancelled: number;
+  /** Tells all gateways this of itself, and whoever asks later; until then it says nothing of itself. */
+  tell(status: WorkerStatus): void;
   /** Drops every connection, as a killed process does. */
   kill(): void;
 }
@@ -96,6 +99,8 @@ export interface ThrowawayOptions {
   readonly metrics?: () => object;
   /** What becomes of a receipt on its way to the ledger. */
   readonly alterReceipt?: (jws: string) => string;
+  /** Runs before a version is taken; throws what the worker refuses it with. */
+  readonly onLoad?: (signed: SignedManifest) => void | Promise<void>;
 }
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
@@ -117,6 +122,8 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   });
   const workerId = await workerIdOf(document);
   const functions = new Map<string, SignedManifest>();
+  const watching = new Set<ServerWritableStream<object, WorkerStatus>>();
+  let told: WorkerStatus | undefined;
   let admissionEvidence = '';
   let sequence = 0;
 
@@ -137,6 +144,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       await parseModelPackage(modelManifests[i] ?? new Uint8Array(), digest);
     worker.loads.push(signed.version);
     if (signed.manifest.name === 'unloadable') throw new CfnError('CFN_GRANT_MISSING', 'no grant for this function');
+    await options.onLoad?.(signed);
     functions.set(signed.version, signed);
     return { version: options.claimedVersion?.(signed.version) ?? signed.version };
   }
@@ -251,6 +259,11 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     invoke: (call: Call) => {
       invoke(call).catch((cause: unknown) => call.emit('error', grpcError(cause)));
     },
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => {
+      watching.add(call);
+      call.once('cancelled', () => watching.delete(call));
+      if (told !== undefined) call.write(told);
+    },
   }));
   const worker: ThrowawayWorker = {
     address: listener.address,
@@ -260,6 +273,10 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     loads: [],
     invocations: [],
     cancelled: 0,
+    tell(next) {
+      told = next;
+      for (const call of watching) call.write(next);
+    },
     kill: () => listener.kill(),
   };
   return worker;

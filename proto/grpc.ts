@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import {
   loadPackageDefinition,
   type ClientDuplexStream,
+  type ClientReadableStream,
   type Metadata,
   type ServiceClientConstructor,
   type ServiceDefinition,
@@ -69,6 +70,16 @@ export interface InvokeResponse {
   readonly chunk?: Buffer | Uint8Array;
   readonly end?: { readonly receipt: string; readonly timings?: InvokeTimings };
 }
+/** Fields that are zero, false or empty are absent on the wire. */
+export interface WorkerStatus {
+  readonly inflight?: number;
+  readonly capacity?: number;
+  readonly versions?: readonly { readonly version: string; readonly inflight?: number }[];
+  readonly models?: readonly string[];
+  readonly memoryFree?: number;
+  readonly memoryBudget?: number;
+  readonly leaving?: boolean;
+}
 
 type Unary<Q, R> = (
   request: Q,
@@ -83,6 +94,7 @@ export interface WorkerClient {
   abort: Unary<AbortRequest, AbortReply>;
   metrics: Unary<object, MetricsReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
+  watch(request: object): ClientReadableStream<WorkerStatus>;
   close(): void;
 }
 

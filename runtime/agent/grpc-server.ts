@@ -1,4 +1,11 @@
-import { Metadata, status, type sendUnaryData, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import {
+  Metadata,
+  status,
+  type sendUnaryData,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+} from '@grpc/grpc-js';
 import {
   BUNDLE_BYTES_MAX,
   callerNonce,
@@ -19,6 +26,7 @@ import {
   type LoadFunctionReply,
   type LoadFunctionRequest,
   type MetricsReply,
+  type WorkerStatus,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
@@ -26,6 +34,7 @@ import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 import { listenForSessions, type SessionListener } from './session-listener.ts';
+import type { StatusSource } from './status.ts';
 
 const NONCE_BYTES = 32;
 /** A bundle, its manifests, and room for the framing. */
@@ -45,6 +54,7 @@ export function serveWorker(
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
     readonly metrics: Pick<WorkerMetrics, 'reply'>;
+    readonly status: StatusSource;
   },
 ): Promise<SessionListener> {
   const identity = { ...deps.keys.tls, gatewayCertificatePem: deps.gatewayCertificatePem };
@@ -68,6 +78,7 @@ export function serveWorker(
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
     metrics: unary<object, MetricsReply>(async () => deps.metrics.reply()),
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => deps.status.stream(call),
   }));
 }
 

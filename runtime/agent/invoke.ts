@@ -33,6 +33,8 @@ export interface Invoker {
   serve(call: Call): Promise<void>;
   /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
   abort(requestId: string): Promise<string | undefined>;
+  /** Requests under way. */
+  inflight(): number;
 }
 
 export interface InvokerDeps {
@@ -45,6 +47,8 @@ export interface InvokerDeps {
   readonly egress: EgressDeps;
   readonly metrics: Pick<WorkerMetrics, 'invoked'>;
   readonly monotonicMs: () => number;
+  /** Requests at once. Gateways keep to it; several of them may overlook one another. */
+  readonly capacity: number;
 }
 
 interface Active {
@@ -59,6 +63,7 @@ export function invoker(deps: InvokerDeps): Invoker {
     const parts = callMessages(call);
     const head = await takeHead(parts);
     const times = timeline(deps.monotonicMs);
+    if (active.size >= deps.capacity) throw new CfnError('CFN_BUSY', `${active.size} requests are under way here`);
     const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
     deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
     const gone = new AbortController();
@@ -96,6 +101,7 @@ export function invoker(deps: InvokerDeps): Invoker {
       it?.gone.abort();
       return it?.receipt.promise;
     },
+    inflight: () => active.size,
   };
 }
 

@@ -33,6 +33,8 @@ export interface ModelHost {
   acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse>;
   /** Ends all engines, and tells the KMSs. */
   close(): Promise<void>;
+  /** Digests of the models whose engine runs or starts. */
+  resident(): readonly string[];
   pids(): readonly number[];
   /** Live leases on keys. */
   leases(): number;
@@ -196,6 +198,7 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       await new Promise(setImmediate); // what follows from their end
       await deps.drops.settled(LAST_WORDS_MS);
     },
+    resident: () => [...engines.keys()],
     pids: () => [...live].map((engine) => engine.pid),
     leases: () => leases.size,
   };

@@ -25,6 +25,7 @@ import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
 import { workerMetrics } from './worker-metrics.ts';
+import { statusSource } from './status.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -46,6 +47,12 @@ export interface WorkerOptions {
   readonly childStderr: 'ignore' | 'inherit';
   /** How functions reach the hosts of their manifests. Default: the resolver of the machine, public addresses only, Node's trust anchors. */
   readonly egress?: EgressDeps;
+  /** Requests at once. */
+  readonly capacity: number;
+  /** A function version that nobody called for so long leaves, with its engines and leases, ms. */
+  readonly idleMs: number;
+  /** What sandboxes and engines may need together, in bytes. */
+  readonly memoryBytes: number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -83,7 +90,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
-  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
+  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes, {
+    ...options,
+    monotonicMs: options.leaseClockMs,
+  });
   const metrics = workerMetrics(() => ({
     sandboxes: functions.pids().length,
     engines: models.pids().length,
@@ -99,7 +109,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     refuseReplay: replayGuard(options.now),
     sign: receiptChain(keys.receipt),
     now: options.now,
+    capacity: options.capacity,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
+  });
+  const status = statusSource({
+    functions,
+    models,
+    invoker: invocations,
+    capacity: options.capacity,
+    monotonicMs: options.leaseClockMs,
   });
   const server = await serveWorker(options.listen, {
     ...options,
@@ -107,6 +125,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     evidence,
     functions,
     metrics,
+    status,
     invoker: invocations,
   });
   await code; // without it there is no worker
@@ -117,6 +136,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     workerId: keys.workerId,
     jail: layers,
     async stop() {
+      status.leave();
       await server.stop();
       functions.close();
       await models.close();

@@ -13,9 +13,13 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Quotas } from './quota/quotas.ts';
 import type { Registry } from './registry.ts';
+import type { RolloutWatch } from './rollout-watch.ts';
 import type { Router } from './router.ts';
+import type { Fleet } from './routing/fleet.ts';
+import type { Random } from './routing/random.ts';
 import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
+import type { RequestTrace, Tracing } from './tracing.ts';
 
 /** What the routes work with; made once, in `service.ts`. */
 export interface Gateway {
@@ -25,10 +29,14 @@ export interface Gateway {
   readonly admission: Admission;
   readonly catalogue: Catalogue;
   readonly consent: Consent;
+  readonly fleet: Fleet;
   readonly router: Router;
+  readonly rollouts: RolloutWatch;
+  readonly random: Random;
   readonly ledger: Ledger;
   readonly quotas: Quotas;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly tokens: Tokens;
   readonly keys: ApiKeys;
   readonly callers: Callers;
@@ -46,6 +54,7 @@ export interface AppEnv {
   Bindings: HttpBindings;
   Variables: {
     requestId: string;
+    trace?: RequestTrace;
     /** Behind a guard (`access/guard.ts`). */
     caller: Caller;
     /** What a call is about, for the audit, where its path does not say it. */

@@ -78,6 +78,15 @@ beforeAll(async () => {
       theirs: { manifest: signed.jws, bundle: toBase64url(BUNDLE) },
       nobodys: { manifest: (await signedFunction({ tenant: 'nobody' })).jws, bundle: toBase64url(BUNDLE) },
     },
+    'POST /v1/functions/{tenant}/{name}/deployments': {
+      theirs: { versions: [{ version: signed.version, percent: 100 }] },
+      nobodys: { versions: [{ version: '0'.repeat(64), percent: 100 }] },
+    },
+    'POST /v1/functions/{tenant}/{name}/rollback': {
+      theirs: { version: signed.version },
+      nobodys: { version: '0'.repeat(64) },
+    },
+    'POST /v1/workers/{id}/cordon': { theirs: { cordoned: true }, nobodys: { cordoned: true } },
     'POST /v1/workers': { theirs: { address: worker.address }, nobodys: { address: '127.0.0.1:1' } },
     'POST /v1/consents': {
       theirs: { subject: VICTIM, admitted: false },

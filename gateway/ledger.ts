@@ -29,7 +29,7 @@ export function ledger(deps: {
   readonly store: Pick<Store, 'addReceipts' | 'receipt'>;
   readonly log: Log;
   readonly onOutcome: (outcome: 'ok' | 'missing' | 'invalid') => void;
-  /** A receipt that holds, as soon as that is known. */
+  /** Told of each receipt that verified. */
   readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
@@ -54,8 +54,8 @@ export function ledger(deps: {
         throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt is for another request, worker or function');
       }
       queue.push({ jws, receipt });
-      deps.onReceipt?.(receipt);
       deps.onOutcome('ok');
+      deps.onReceipt?.(receipt);
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
     } catch (cause) {
       deps.onOutcome('invalid');

@@ -8,6 +8,7 @@ import { readBoundedFile, readPolicyFile } from '../proto/node.ts';
 import { ISSUERS_FILE_BYTES_MAX, parseIssuersFile } from './access/issuers.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
+import type { TracingOptions } from './tracing.ts';
 
 // The gateway as a process. One JSON line on standard output when it is ready, its log as JSON lines on standard error.
 
@@ -27,6 +28,8 @@ async function main(): Promise<void> {
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
       issuers: { type: 'string' },
       redis: { type: 'string' },
+      'trace-url': { type: 'string' },
+      'trace-ratio': { type: 'string', default: '0.01' },
     },
   });
   const { state, policy } = values;
@@ -53,6 +56,7 @@ async function main(): Promise<void> {
     ...(values.issuers === undefined
       ? {}
       : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),
+    traces: tracesOf(values['trace-url'], values['trace-ratio']),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),
@@ -74,6 +78,15 @@ main().catch((cause: unknown) => {
   log('gateway.failed', { code: error.code, detail: error.message });
   process.exit(EXIT_CODES[error.fault]);
 });
+
+function tracesOf(url: string | undefined, ratioText: string): TracingOptions | undefined {
+  const ratio = Number(ratioText);
+  if (!(ratio >= 0 && ratio <= 1)) throw new CfnError('CFN_USAGE', `--trace-ratio is ${ratioText}, expected 0 to 1`);
+  if (url === undefined) return undefined;
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
+    throw new CfnError('CFN_USAGE', '--trace-url is no URL of http or https');
+  return { url, ratio };
+}
 
 function isUsageError(cause: unknown): cause is Error {
   return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');

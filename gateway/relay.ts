@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { VerifiedReceipt } from '../client/index.ts';
 import { CfnError } from '../proto/index.ts';
-import type { InvokeHead } from '../proto/grpc.ts';
+import type { InvokeHead, InvokeResponse, InvokeTimings } from '../proto/grpc.ts';
 import { abandon } from './abandon.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { WorkerConnection } from './worker-connection.ts';
@@ -12,6 +12,8 @@ export interface Relayed {
   readonly receipt: string | VerifiedReceipt | undefined;
   /** Why there is no whole answer. Where one had begun, the caller sees a broken connection and, inside, a missing end. */
   readonly failure: CfnError | undefined;
+  /** What the worker said of its steps, unverified; where it was asked. */
+  readonly timings?: InvokeTimings | undefined;
 }
 
 export interface RelayedCall {
@@ -38,6 +40,7 @@ export function relay(
   return new Promise((resolve) => {
     let receivedBytes = 0;
     let receipt: string | undefined;
+    let timings: InvokeTimings | undefined;
     let settled = false;
 
     const settle = (failure?: CfnError): boolean => {
@@ -51,7 +54,7 @@ export function relay(
     };
     /** The worker has ended the call. */
     const over = (failure?: CfnError): void => {
-      if (settle(failure)) resolve({ receipt, failure });
+      if (settle(failure)) resolve({ receipt, failure, timings });
     };
     /** We end it. */
     const giveUp = (failure: CfnError): void => {
@@ -70,8 +73,8 @@ export function relay(
       }
     };
 
-    call.on('data', (message: { chunk?: Uint8Array; end?: { receipt: string } }) => {
-      if (message.end !== undefined) receipt = message.end.receipt;
+    call.on('data', (message: InvokeResponse) => {
+      if (message.end !== undefined) ({ receipt, timings } = message.end);
       if (settled || message.chunk === undefined || message.chunk.length === 0) return;
       carriedBody(message.chunk.length);
       if (!sink.headersSent) sink.writeHead(200, headers);

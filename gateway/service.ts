@@ -12,14 +12,19 @@ import { operatorConsent, type ConsentDefault } from './consent.ts';
 import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
-import { metrics } from './metrics.ts';
+import { metrics, type Gauges } from './metrics.ts';
 import { openBook } from './quota/open-book.ts';
 import { quotas } from './quota/quotas.ts';
-import { memoryRegistry } from './registry.ts';
+import { memoryRegistry, type Registry } from './registry.ts';
+import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
+import { capacityOf, fleet, loadOf, type Fleet, type Member } from './routing/fleet.ts';
+import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
+import { NO_TRACING, openTracing, type TracingOptions } from './tracing.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
+import { workerMetrics } from './worker-metrics.ts';
 
 export interface GatewayOptions {
   readonly stateFolder: string;
@@ -36,6 +41,8 @@ export interface GatewayOptions {
   readonly issuers?: IssuersFile;
   /** URL of the Redis that gateways share; absent: this one is alone. */
   readonly redis?: string;
+  /** Left out: no traces. */
+  readonly traces?: TracingOptions | undefined;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -57,8 +64,18 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const policyName = { name: policy.name, digest: await policyDigest(policy) };
   const store = sqliteStore(state.databasePath);
 
-  const registry = memoryRegistry(now);
-  const counted = metrics(registry);
+  const view: Fleet = fleet({
+    registry: { get: (workerId) => registry.get(workerId) },
+    connection: (workerId) => admitting.connection(workerId),
+    monotonicMs,
+  });
+  const registry = followed(memoryRegistry(now), view);
+  const gauges = (): Gauges => {
+    const serving = view.members().filter((member) => view.admitted(member) !== undefined);
+    const sum = (of: (member: Member) => number): number => serving.reduce((total, member) => total + of(member), 0);
+    return { waiting: gateway.router.waiting(), inflight: sum(loadOf), capacity: sum(capacityOf) };
+  };
+  const counted = metrics(registry, gauges, () => told.samples());
   const admitting = admission({
     policy,
     resultSigner: state.resultSigner,
@@ -81,6 +98,17 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     randomBytes,
     log,
   });
+  const told = workerMetrics({ registry, admission: admitting, log });
+  const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
+  const random = seededRandom(randomBytes(16));
+  const rollouts = rolloutWatch({
+    store,
+    fleet: view,
+    monotonicMs,
+    now,
+    log,
+    onStop: (reason) => counted.rolloutStopped(reason),
+  });
   const gateway = {
     store,
     blobs,
@@ -92,16 +120,29 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     admission: admitting,
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
-    router: router({ registry, admission: admitting, store }),
+    fleet: view,
+    router: router({
+      fleet: view,
+      store,
+      monotonicMs,
+      random,
+      onLoad: (outcome) => counted.load(outcome),
+      onShed: () => counted.shed(),
+    }),
+    rollouts,
+    random,
     ledger: ledger({
       store,
       log,
       onOutcome: (outcome) => counted.receipt(outcome),
-      onReceipt: ({ function: { tenant }, usage, request, response }) =>
-        limits.add(tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes }),
+      onReceipt: ({ function: ran, outcome, usage, request, response }) => {
+        rollouts.ended(ran.version, outcome);
+        limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
+      },
     }),
     quotas: limits,
     metrics: counted,
+    tracing,
     tokens: state.tokens,
     keys,
     callers: callers({
@@ -123,11 +164,29 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
       blobs.close();
+      told.stop();
+      view.stop();
       await admitting.stop();
       await gateway.ledger.flush();
       limits.stop();
       book.close();
+      await tracing.stop();
       await store.close();
+    },
+  };
+}
+
+/** A registry whose changes the fleet's view follows. */
+function followed(registry: Registry, view: Fleet): Registry {
+  return {
+    ...registry,
+    admit(worker) {
+      registry.admit(worker);
+      view.joined(worker.workerId);
+    },
+    remove(workerId) {
+      registry.remove(workerId);
+      view.left(workerId);
     },
   };
 }

@@ -367,6 +367,13 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+/** What a caller does after an error: the same again, later; attest anew and seal again; or stop, because nothing changes by itself. */
+export type NextStep = 'retry' | 'attest' | 'stop';
+
+const NEXT: Readonly<Record<Fault, NextStep>> = { caller: 'stop', system: 'retry', trust: 'stop' };
+/** What the caller knew of workers is out of date; the request itself may be right. */
+const ATTEST_ANEW: ReadonlySet<ErrorCode> = new Set(['CFN_KEY_CONFIG_STALE', 'CFN_VERSION_MISMATCH']);
+
 /** Exit code of `cfn` for each fault; a bug is 1. */
 export const EXIT_CODES: Readonly<Record<Fault, number>> = { caller: 2, system: 3, trust: 4 };
 
@@ -392,6 +399,9 @@ export class CfnError extends Error {
   get remedy(): string {
     return ERRORS[this.code].remedy;
   }
+  get next(): NextStep {
+    return ATTEST_ANEW.has(this.code) ? 'attest' : NEXT[this.fault];
+  }
 }
 
 export function isErrorCode(value: unknown): value is ErrorCode {
@@ -411,6 +421,7 @@ export interface Problem {
   readonly detail: string;
   readonly code: ErrorCode;
   readonly remedy: string;
+  readonly next: NextStep;
 }
 
 export function toProblem(error: CfnError): Problem {
@@ -425,6 +436,7 @@ export function toProblem(error: CfnError): Problem {
     detail: error.message,
     code: error.code,
     remedy: error.remedy,
+    next: error.next,
   };
 }
 

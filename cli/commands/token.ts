@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { CfnError } from '../../proto/index.ts';
+import { CfnError, parseDuration } from '../../proto/index.ts';
 import type { Cli } from '../context.ts';
-import { parseDuration } from '../duration.ts';
 import { gatewayApi } from '../push-model.ts';
 import { resolveSettings, settingOptions } from '../settings.ts';
 import type { Api } from '../api.ts';

@@ -10,7 +10,8 @@ import { deployRequestSchema } from './functions.ts';
 import { keyRequestSchema } from './keys.ts';
 import { tenantRequestSchema } from './tenants.ts';
 import { tokenRequestSchema } from './tokens.ts';
-import { workerRequestSchema } from './workers.ts';
+import { deploymentRequestSchema, rollbackRequestSchema } from './versions.ts';
+import { cordonRequestSchema, workerRequestSchema } from './workers.ts';
 
 interface Operation {
   readonly summary: string;
@@ -65,8 +66,39 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'GET /v1/functions': { summary: 'List functions', action: 'functions:read' },
   'GET /v1/functions/{tenant}/{name}': { summary: 'The current version', action: 'functions:read' },
+  'GET /v1/functions/{tenant}/{name}/versions': {
+    summary: 'List versions, with the percentage of requests that each gets',
+    action: 'functions:read',
+  },
+  'GET /v1/functions/{tenant}/{name}/versions/{version}': { summary: 'One version', action: 'functions:read' },
+  'GET /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'List deployments, the newest first',
+    action: 'functions:read',
+  },
+  'POST /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'Split requests between versions',
+    action: 'functions:write',
+    body: deploymentRequestSchema,
+  },
+  'POST /v1/functions/{tenant}/{name}/rollback': {
+    summary: 'Go back to a version, by default the one before',
+    action: 'functions:write',
+    body: rollbackRequestSchema,
+  },
   'POST /v1/workers': { summary: 'Admit the worker at an address', action: 'workers:write', body: workerRequestSchema },
-  'GET /v1/workers': { summary: 'List admitted workers', action: 'workers:read' },
+  'GET /v1/workers': {
+    summary: 'List admitted workers; ?why or ?why=tenant/function explains what is where',
+    action: 'workers:read',
+  },
+  'POST /v1/workers/{id}/cordon': {
+    summary: 'Give a worker no new requests, or give it some again',
+    action: 'workers:write',
+    body: cordonRequestSchema,
+  },
+  'POST /v1/workers/{id}/drain': {
+    summary: 'Wait until a worker has no request, and take it out',
+    action: 'workers:write',
+  },
   'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', action: 'workers:write' },
   'POST /v1/consents': {
     summary: 'Admit or dismiss a function, a model, or all of an owner',

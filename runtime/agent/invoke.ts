@@ -20,6 +20,8 @@ import type { ReceiptChain } from './receipts.ts';
 import { egressSession, type EgressDeps, type EgressSession } from './egress/session.ts';
 import type { InvocationEnd, InvocationRequest } from './sandbox-process.ts';
 import { sealedAnswer, type SealedAnswer } from './sealed-answer.ts';
+import { timeline, type Timeline } from './timeline.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
 
@@ -31,6 +33,8 @@ export interface Invoker {
   serve(call: Call): Promise<void>;
   /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
   abort(requestId: string): Promise<string | undefined>;
+  /** Requests under way. */
+  inflight(): number;
 }
 
 export interface InvokerDeps {
@@ -41,6 +45,10 @@ export interface InvokerDeps {
   readonly sign: ReceiptChain;
   readonly now: () => Date;
   readonly egress: EgressDeps;
+  readonly metrics: Pick<WorkerMetrics, 'invoked'>;
+  readonly monotonicMs: () => number;
+  /** Requests at once. Gateways keep to it; several of them may overlook one another. */
+  readonly capacity: number;
 }
 
 interface Active {
@@ -54,6 +62,8 @@ export function invoker(deps: InvokerDeps): Invoker {
   async function serve(call: Call): Promise<void> {
     const parts = callMessages(call);
     const head = await takeHead(parts);
+    const times = timeline(deps.monotonicMs);
+    if (active.size >= deps.capacity) throw new CfnError('CFN_BUSY', `${active.size} requests are under way here`);
     const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
     deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
     const gone = new AbortController();
@@ -62,14 +72,17 @@ export function invoker(deps: InvokerDeps): Invoker {
     active.set(head.requestId, { gone, receipt });
     try {
       const request = await openRequest(deps.keys.ohttp, chunks(parts), bodyLimits(limits).requestBytesMax);
+      times.mark('opened');
       try {
         const answer = await sealedAnswer(request, call, gone.signal);
-        const ran = await run(deps, head, request, answer, gone.signal);
+        const ran = await run(deps, head, request, answer, gone.signal, times);
         await answer.flushed();
         const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
-        const jws = await deps.sign(claims(deps, head, request, answer, ran, agentBytesOverwritten));
+        const claimed = claims(deps, head, request, answer, ran, agentBytesOverwritten);
+        deps.metrics.invoked(claimed, times.wipeMs());
+        const jws = await deps.sign(claimed);
         receipt.resolve(jws);
-        await answer.finish(jws);
+        await answer.finish(jws, head.trace === true ? times.timings(claimed.usage.engineMs) : undefined);
         if (ran.refusal !== undefined) throw ran.refusal;
         call.end();
       } finally {
@@ -88,6 +101,7 @@ export function invoker(deps: InvokerDeps): Invoker {
       it?.gone.abort();
       return it?.receipt.promise;
     },
+    inflight: () => active.size,
   };
 }
 
@@ -110,6 +124,7 @@ async function run(
   request: OpenedRequest,
   answer: SealedAnswer,
   gone: AbortSignal,
+  times: Timeline,
 ): Promise<Outcome> {
   let running: ReadyFunction | undefined;
   let end: InvocationEnd | undefined;
@@ -123,6 +138,7 @@ async function run(
       );
     }
     running = await deps.functions.ready(head.version);
+    times.mark('started');
     const over = await countInvocation(running.models.map(({ count }) => count));
     let session: EgressSession | undefined;
     const { allow } = running.signed.manifest.egress;
@@ -134,7 +150,9 @@ async function run(
         answer,
         gone,
         (reply) => (session = egressSession(allow, deps.egress, reply)),
+        times,
       );
+      times.mark('wiped');
     } finally {
       egress = session?.close() ?? [];
       over();
@@ -176,6 +194,7 @@ async function runIn(
   answer: SealedAnswer,
   gone: AbortSignal,
   egress: InvocationRequest['egress'],
+  times: Timeline,
 ): Promise<InvocationEnd> {
   const { limits } = signed.manifest;
   const { message, rest } = request;
@@ -186,6 +205,7 @@ async function runIn(
   if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');
   try {
     return await sandbox.invoke(head.requestId, { message, rest, wallMs, egress }, async (piece, status) => {
+      times.mark('answered');
       if (request.broken()) return void piece.fill(0); // what a function makes of half a request is no answer
       if (answer.plainBytes() + piece.length <= bytesMax) return answer.write(piece, status);
       piece.fill(0);
@@ -251,7 +271,8 @@ async function takeHead(parts: AsyncIterator<InvokeRequest>): Promise<InvokeHead
   ) {
     throw new CfnError('CFN_REQUEST_MALFORMED', 'the first message must be a head with request id and version');
   }
-  return { requestId: head.requestId, version: head.version, deadlineMs: head.deadlineMs ?? 0 };
+  const { requestId, version, deadlineMs, trace } = head;
+  return { requestId, version, deadlineMs: deadlineMs ?? 0, trace: trace === true };
 }
 
 async function* chunks(parts: AsyncIterator<InvokeRequest>): AsyncGenerator<Uint8Array> {

@@ -24,6 +24,8 @@ import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
+import { workerMetrics } from './worker-metrics.ts';
+import { statusSource } from './status.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -34,6 +36,8 @@ export interface WorkerOptions {
   /** Where ciphertext of models is fetched. */
   readonly blobs: BlobStore;
   readonly now: () => Date;
+  /** ms, for measuring how long things take. */
+  readonly monotonicMs: () => number;
   /** ms; a host that sets the wall clock back does not stretch a lease. See `lease-clock.ts`. */
   readonly leaseClockMs: () => number;
   /** `required`: every layer of the jail, or the worker does not start. `available`: what this machine has. */
@@ -43,6 +47,12 @@ export interface WorkerOptions {
   readonly childStderr: 'ignore' | 'inherit';
   /** How functions reach the hosts of their manifests. Default: the resolver of the machine, public addresses only, Node's trust anchors. */
   readonly egress?: EgressDeps;
+  /** Requests at once. */
+  readonly capacity: number;
+  /** A function version that nobody called for so long leaves, with its engines and leases, ms. */
+  readonly idleMs: number;
+  /** What sandboxes and engines may need together, in bytes. */
+  readonly memoryBytes: number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
@@ -80,17 +90,44 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
-  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
+  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes, {
+    ...options,
+    monotonicMs: options.leaseClockMs,
+  });
+  const metrics = workerMetrics(() => ({
+    sandboxes: functions.pids().length,
+    engines: models.pids().length,
+    leases: models.leases(),
+    memoryBytes: process.memoryUsage.rss(),
+  }));
   const invocations = invoker({
+    metrics,
+    monotonicMs: options.monotonicMs,
     keys,
     evidence,
     functions,
     refuseReplay: replayGuard(options.now),
     sign: receiptChain(keys.receipt),
     now: options.now,
+    capacity: options.capacity,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
-  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
+  const status = statusSource({
+    functions,
+    models,
+    invoker: invocations,
+    capacity: options.capacity,
+    monotonicMs: options.leaseClockMs,
+  });
+  const server = await serveWorker(options.listen, {
+    ...options,
+    keys,
+    evidence,
+    functions,
+    metrics,
+    status,
+    invoker: invocations,
+  });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });
@@ -99,6 +136,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     workerId: keys.workerId,
     jail: layers,
     async stop() {
+      status.leave();
       await server.stop();
       functions.close();
       await models.close();

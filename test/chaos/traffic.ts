@@ -95,12 +95,13 @@ export function faultsOf(outcomes: readonly Outcome[], { cutsAllowed = false } =
   for (const { mode, ms, result } of outcomes) {
     if (result === 'wrong') wrong.push(`${mode}: a wrong answer, or one without a code`);
     else if (result === 'cut' && !cutsAllowed) wrong.push(`${mode}: cut without a code`);
-    else if (result !== 'ok' && result !== 'cut' && ERRORS[result].fault === 'caller')
+    else if (result !== 'ok' && result !== 'cut' && isTheirs(result))
       wrong.push(`${mode}: blamed on the caller with ${result}`);
     if (ms > HANG_MS) wrong.push(`${mode}: ${Math.round(ms)} ms, with ${result}`);
   }
   return [...new Set(wrong)];
 }
 
-export const share = (outcomes: readonly Outcome[], result: Outcome['result']): number =>
-  outcomes.filter((it) => it.result === result).length / Math.max(1, outcomes.length);
+/** A right request is never to be changed because of a fault of ours. */
+const isTheirs = (code: ErrorCode): boolean =>
+  ERRORS[code].fault === 'caller' && new CfnError(code, '').next === 'stop';

@@ -1,5 +1,6 @@
 import type { Store } from '../store.ts';
 import { guarded, openDatabase } from './database.ts';
+import { sqliteDeployments } from './deployments.ts';
 import { sqliteFunctions } from './functions.ts';
 import { sqliteKeys } from './keys.ts';
 import { sqliteModels } from './models.ts';
@@ -15,6 +16,7 @@ export function sqliteStore(path: string): Store {
     ...sqliteKeys(database),
     ...sqliteModels(database),
     ...sqliteFunctions(database),
+    ...sqliteDeployments(database),
     ...sqliteReceipts(database),
     ...sqliteOperator(database),
     close: guarded(() => database.close()),

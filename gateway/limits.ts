@@ -22,6 +22,8 @@ export const CALLER_NONCES_PER_SECOND = 5;
 export const MANIFEST_CACHE_MAX = 1_000;
 /** Longest time that a receipt waits for its transaction, in ms: receipts of a busy moment share one fsync. */
 export const LEDGER_FLUSH_MS = 20;
+/** Wait before a broken-off stream of receipts is opened again, in ms. */
+export const RECEIPT_FEED_RETRY_MS = 1_000;
 /** Life of a tenant or worker token, at most, in seconds. */
 export const TOKEN_SECONDS_MAX = 366 * 24 * 60 * 60;
 /** Largest JSON body of the control plane that carries no bundle, in bytes. */

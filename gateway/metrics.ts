@@ -1,4 +1,5 @@
 import { ERRORS, type ErrorCode } from '../proto/index.ts';
+import type { ReceiptOutcome } from './ledger.ts';
 import type { Registry } from './registry.ts';
 
 export type Mode = 'sealed' | 'open';
@@ -12,7 +13,7 @@ export interface Metrics {
   /** A request is over; `seconds` from its first byte to its last. */
   invoked(mode: Mode, outcome: Outcome, seconds: number): void;
   admission(outcome: Outcome): void;
-  receipt(outcome: 'ok' | 'missing' | 'invalid'): void;
+  receipt(outcome: ReceiptOutcome): void;
   text(): string;
 }
 

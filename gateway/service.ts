@@ -10,6 +10,7 @@ import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
+import { receiptFeeds } from './receipt-feed.ts';
 import { memoryRegistry } from './registry.ts';
 import { router } from './router.ts';
 import { sqliteStore } from './store/index.ts';
@@ -50,7 +51,15 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
 
   const registry = memoryRegistry(now);
   const counted = metrics(registry);
+  const feeds = receiptFeeds((jws, worker) => receipts.collect(jws, worker));
+  const receipts = ledger({
+    store,
+    log,
+    acknowledge: feeds.acknowledge,
+    onOutcome: (outcome) => counted.receipt(outcome),
+  });
   const admitting = admission({
+    feeds,
     policy,
     resultSigner: state.resultSigner,
     registry,
@@ -74,7 +83,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
     router: router({ registry, admission: admitting, store }),
-    ledger: ledger({ store, log, onOutcome: (outcome) => counted.receipt(outcome) }),
+    ledger: receipts,
     metrics: counted,
     tokens: state.tokens,
     resultKey: state.resultSigner.publicJwk,
@@ -91,8 +100,9 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
       blobs.close();
+      await receipts.flush(); // while workers can still be told
       await admitting.stop();
-      await gateway.ledger.flush();
+      await receipts.flush();
       await store.close();
     },
   };

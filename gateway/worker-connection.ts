@@ -2,7 +2,14 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { connect as tlsConnect } from 'node:tls';
 import { credentials, Metadata, type ChannelOptions, type ClientDuplexStream } from '@grpc/grpc-js';
 import { CfnError, parseEvidence, type Evidence } from '../proto/index.ts';
-import { WorkerClientConstructor, type InvokeRequest, type InvokeResponse, type WorkerClient } from '../proto/grpc.ts';
+import {
+  WorkerClientConstructor,
+  type InvokeRequest,
+  type InvokeResponse,
+  type ReceiptAcknowledgement,
+  type ReceiptBatch,
+  type WorkerClient,
+} from '../proto/grpc.ts';
 import type { ClientCertificate } from './client-certificate.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import {
@@ -15,6 +22,7 @@ import {
 } from './limits.ts';
 
 export type InvokeCall = ClientDuplexStream<InvokeRequest, InvokeResponse>;
+export type ReceiptCall = ClientDuplexStream<ReceiptAcknowledgement, ReceiptBatch>;
 
 /** A channel to one worker, pinned to one TLS key. Being connected is no trust: that comes from admission. */
 export interface WorkerConnection {
@@ -29,6 +37,8 @@ export interface WorkerConnection {
   invoke(deadlineMs: number): InvokeCall;
   /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
   abort(requestId: string): Promise<string>;
+  /** The receipts that no gateway has acknowledged, and where they are acknowledged. Stays open; errors come as events. */
+  receipts(): ReceiptCall;
   close(): void;
 }
 
@@ -85,6 +95,7 @@ export function workerConnector(own: ClientCertificate, now: () => Date): Connec
       abort: async (requestId) =>
         (await unary(client.abort.bind(client), { requestId }, deadline(ABORT_MS_MAX))).receipt,
       invoke: (deadlineMs) => client.invoke(new Metadata(), deadline(deadlineMs)),
+      receipts: () => client.receipts(new Metadata()),
       close: () => client.close(),
     };
   };

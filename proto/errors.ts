@@ -149,6 +149,12 @@ export const ERRORS = {
     remedy: 'NVML or a GPU did not answer; check the driver with `nvidia-smi conf-compute -q`, and retry with backoff.',
   },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
+  CFN_LEDGER_BEHIND: {
+    fault: 'system',
+    status: 503,
+    remedy:
+      'The gateway has not acknowledged receipts of this worker, which takes no work meanwhile; retry with backoff, check the store.',
+  },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
   CFN_ROOT_KEY_UNREACHABLE: {

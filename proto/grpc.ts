@@ -48,6 +48,13 @@ export interface InvokeResponse {
   readonly end?: { readonly receipt: string };
 }
 
+export interface ReceiptAcknowledgement {
+  readonly sequences?: number[];
+}
+export interface ReceiptBatch {
+  readonly receipts?: string[];
+}
+
 type Unary<Q, R> = (
   request: Q,
   metadata: Metadata,
@@ -60,6 +67,7 @@ export interface WorkerClient {
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
   abort: Unary<AbortRequest, AbortReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
+  receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, ReceiptBatch>;
   close(): void;
 }
 

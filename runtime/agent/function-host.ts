@@ -26,6 +26,8 @@ export interface FunctionHost {
   ready(version: string): Promise<ReadyFunction>;
   /** The manifest of a version that was handed over, running or not. @throws {CfnError} `CFN_FUNCTION_NOT_FOUND` */
   signed(version: string): SignedManifest;
+  /** The same; `undefined` where it was not handed over. */
+  find(version: string): SignedManifest | undefined;
   close(): void;
   pids(): readonly number[];
 }
@@ -142,6 +144,7 @@ export function functionHost(
     },
     ready: async (version) => ensure(slotOf(version)),
     signed: (version) => slotOf(version).signed,
+    find: (version) => slots.get(version)?.signed,
     close: () => {
       clearTimeout(preparingLater);
       spares.close();

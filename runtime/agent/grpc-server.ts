@@ -19,13 +19,19 @@ import {
   type InvokeResponse,
   type LoadFunctionReply,
   type LoadFunctionRequest,
+  type ReceiptAcknowledgement,
+  type ReceiptBatch,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
 import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
+import { serveReceipts } from './receipt-feed.ts';
+import type { ReceiptBook } from './receipts.ts';
 
 const NONCE_BYTES = 32;
+/** How long a worker that stops waits for its last receipts to be acknowledged, in ms. */
+const LAST_RECEIPTS_MS = 800;
 /** A bundle, its manifests, and room for the framing. */
 const MESSAGE_BYTES_MAX = BUNDLE_BYTES_MAX + 8 * 1024 * 1024;
 
@@ -44,12 +50,15 @@ export async function serveWorker(
     readonly evidence: EvidenceSource;
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
+    readonly receipts: ReceiptBook;
+    readonly leaseClockMs: () => number;
   },
 ): Promise<WorkerServer> {
   const server = new Server({
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
   });
+  const stopping = new AbortController();
   server.addService(workerService, {
     getEvidence: unary<EvidenceRequest, EvidenceReply>(async ({ nonce, admission }) => {
       if (nonce?.length !== NONCE_BYTES)
@@ -68,6 +77,8 @@ export async function serveWorker(
     abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
+    receipts: (call: ServerDuplexStream<ReceiptAcknowledgement, ReceiptBatch>) =>
+      void serveReceipts(call, deps.receipts, deps.leaseClockMs, stopping.signal),
   });
   const { privateKeyPem, certificatePem } = deps.keys.tls;
   const credentials = ServerCredentials.createSsl(
@@ -83,6 +94,7 @@ export async function serveWorker(
     stop: () =>
       new Promise((resolve) => {
         server.tryShutdown(() => resolve());
+        void deps.receipts.settled(LAST_RECEIPTS_MS).then(() => stopping.abort());
         setTimeout(() => server.forceShutdown(), 1_000).unref();
       }),
   };

@@ -19,7 +19,7 @@ import { makeWorkerKeys } from './keys.ts';
 import { dropReports } from './drop-reports.ts';
 import { leaseWatch } from './lease-watch.ts';
 import { modelHost } from './model-host.ts';
-import { receiptChain } from './receipts.ts';
+import { receiptBook } from './receipts.ts';
 import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
@@ -81,16 +81,24 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
   const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
+  const receipts = receiptBook(keys.receipt, options.leaseClockMs);
   const invocations = invoker({
     keys,
     evidence,
     functions,
     refuseReplay: replayGuard(options.now),
-    sign: receiptChain(keys.receipt),
+    receipts,
     now: options.now,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
   });
-  const server = await serveWorker(options.listen, { ...options, keys, evidence, functions, invoker: invocations });
+  const server = await serveWorker(options.listen, {
+    ...options,
+    keys,
+    evidence,
+    functions,
+    invoker: invocations,
+    receipts,
+  });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
   options.log('worker.ready', { worker: keys.workerId, tee: evidence.tee, jail: layers });

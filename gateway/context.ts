@@ -1,6 +1,7 @@
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import type { JWK } from 'jose';
+import type { Batches } from './batches.ts';
 import type { BlobStore } from './blob-folder.ts';
 import type { Admission } from './admission.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -23,6 +24,7 @@ export interface Gateway {
   readonly consent: Consent;
   readonly router: Router;
   readonly ledger: Ledger;
+  readonly batches: Batches;
   readonly metrics: Metrics;
   readonly tokens: Tokens;
   /** Public key of the attestation results that this gateway signs. */

@@ -1,5 +1,5 @@
 import type { VerifiedReceipt } from '../client/index.ts';
-import { CfnError, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
+import { CfnError, hourOf, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
 import { LEDGER_FLUSH_MS, LEDGER_QUEUE_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker } from './registry.ts';
@@ -33,9 +33,11 @@ export interface Ledger {
 
 export function ledger(deps: {
   readonly store: Pick<Store, 'addReceipts' | 'receipt'>;
+  readonly now: () => Date;
   readonly log: Log;
   /** The store has these durably: the worker may forget them. */
   readonly acknowledge: (workerId: string, sequences: readonly number[]) => void;
+  readonly onWritten: (entries: readonly LedgerEntry[]) => void;
   readonly onOutcome: (outcome: ReceiptOutcome) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
@@ -81,7 +83,8 @@ export function ledger(deps: {
     const batch = queue;
     queue = [];
     try {
-      await deps.store.addReceipts(batch);
+      await deps.store.addReceipts(batch, hourOf(deps.now()));
+      deps.onWritten(batch);
       for (const [workerId, entries] of Map.groupBy(batch, ({ receipt }) => receipt.worker)) {
         const sequences = entries.map(({ receipt }) => receipt.sequence);
         deps.acknowledge(workerId, sequences);

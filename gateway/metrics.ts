@@ -14,6 +14,8 @@ export interface Metrics {
   invoked(mode: Mode, outcome: Outcome, seconds: number): void;
   admission(outcome: Outcome): void;
   receipt(outcome: ReceiptOutcome): void;
+  /** Receipts that are missing in the chains of their workers. */
+  receiptGap(receipts: number): void;
   text(): string;
 }
 
@@ -35,6 +37,7 @@ export function metrics(registry: Pick<Registry, 'live'>): Metrics {
       add(`cfn_request_seconds_count{mode="${mode}"}`);
     },
     admission: (outcome) => add(`cfn_admissions_total{outcome="${known(outcome)}"}`),
+    receiptGap: (receipts) => add('cfn_receipt_gaps_total', receipts),
     receipt: (outcome) => add(`cfn_receipts_total{outcome="${outcome}"}`),
     text() {
       const families: readonly (readonly [name: string, type: string, help: string])[] = [
@@ -42,6 +45,7 @@ export function metrics(registry: Pick<Registry, 'live'>): Metrics {
         ['cfn_request_seconds', 'histogram', 'Time of an invocation.'],
         ['cfn_admissions_total', 'counter', 'Challenges to workers by outcome.'],
         ['cfn_receipts_total', 'counter', 'Receipts of workers by outcome.'],
+        ['cfn_receipt_gaps_total', 'counter', 'Receipts that are missing in the chains of their workers.'],
       ];
       const lines = families.flatMap(([name, type, help]) => [
         `# HELP ${name} ${help}`,

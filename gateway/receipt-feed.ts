@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import type { ReceiptBatch } from '../proto/grpc.ts';
+import type { OutstandingReceipts } from '../proto/grpc.ts';
 import { RECEIPT_FEED_RETRY_MS } from './limits.ts';
 import type { AdmittedWorker } from './registry.ts';
 import type { ReceiptCall, WorkerConnection } from './worker-connection.ts';
@@ -30,7 +30,7 @@ export function receiptFeeds(collect: (jws: string, worker: AdmittedWorker) => v
   function open(feed: Feed): void {
     const call = feed.connection.receipts();
     feed.call = call;
-    call.on('data', ({ receipts }: ReceiptBatch) => {
+    call.on('data', ({ receipts }: OutstandingReceipts) => {
       for (const jws of receipts ?? []) collect(jws, feed.worker);
     });
     const again = (cause?: { code?: number }): void => {

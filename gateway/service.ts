@@ -3,6 +3,7 @@ import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { policyDigest, type AppraisalPolicy } from '../attestation/verifier/index.ts';
 import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
+import { batches } from './batches.ts';
 import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
@@ -10,6 +11,7 @@ import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics } from './metrics.ts';
+import { receiptChains } from './receipt-chains.ts';
 import { receiptFeeds } from './receipt-feed.ts';
 import { memoryRegistry } from './registry.ts';
 import { router } from './router.ts';
@@ -52,10 +54,13 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const registry = memoryRegistry(now);
   const counted = metrics(registry);
   const feeds = receiptFeeds((jws, worker) => receipts.collect(jws, worker));
+  const chains = receiptChains({ store, log, monotonicMs, onGap: (missing) => counted.receiptGap(missing) });
   const receipts = ledger({
     store,
+    now,
     log,
     acknowledge: feeds.acknowledge,
+    onWritten: chains.added,
     onOutcome: (outcome) => counted.receipt(outcome),
   });
   const admitting = admission({
@@ -84,6 +89,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     consent: operatorConsent(store, options.admit),
     router: router({ registry, admission: admitting, store }),
     ledger: receipts,
+    batches: batches({ store, signer: state.batchSigner, now, log }),
     metrics: counted,
     tokens: state.tokens,
     resultKey: state.resultSigner.publicJwk,
@@ -103,6 +109,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       await receipts.flush(); // while workers can still be told
       await admitting.stop();
       await receipts.flush();
+      chains.stop();
+      await gateway.batches.stop();
       await store.close();
     },
   };

@@ -7,7 +7,7 @@ import {
   type InvokeRequest,
   type InvokeResponse,
   type ReceiptAcknowledgement,
-  type ReceiptBatch,
+  type OutstandingReceipts,
   type WorkerClient,
 } from '../proto/grpc.ts';
 import type { ClientCertificate } from './client-certificate.ts';
@@ -22,7 +22,7 @@ import {
 } from './limits.ts';
 
 export type InvokeCall = ClientDuplexStream<InvokeRequest, InvokeResponse>;
-export type ReceiptCall = ClientDuplexStream<ReceiptAcknowledgement, ReceiptBatch>;
+export type ReceiptCall = ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
 
 /** A channel to one worker, pinned to one TLS key. Being connected is no trust: that comes from admission. */
 export interface WorkerConnection {

@@ -51,7 +51,7 @@ export interface InvokeResponse {
 export interface ReceiptAcknowledgement {
   readonly sequences?: number[];
 }
-export interface ReceiptBatch {
+export interface OutstandingReceipts {
   readonly receipts?: string[];
 }
 
@@ -67,7 +67,7 @@ export interface WorkerClient {
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
   abort: Unary<AbortRequest, AbortReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
-  receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, ReceiptBatch>;
+  receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
   close(): void;
 }
 

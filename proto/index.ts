@@ -8,6 +8,8 @@ export * from './manifest.ts';
 export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './receipt.ts';
+export * from './receipt-batch.ts';
+export * from './usage.ts';
 export * from './kms-api.ts';
 export * from './kms-url.ts';
 export * from './worker-statement.ts';

@@ -60,7 +60,15 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: consentRequestSchema,
   },
   'GET /v1/consents': { summary: 'List what the operator admitted and dismissed', roles: ['operator'] },
-  'GET /v1/usage': { summary: 'Usage by function', roles: ['operator', 'tenant'] },
+  'GET /v1/usage': {
+    summary: 'Sums over receipts, ?by=function, tenant or model, &from= and &to= as starts of hours, &format=csv',
+    roles: ['operator', 'tenant'],
+  },
+  'GET /v1/batches': { summary: 'Sealed hours of the ledger, ?after= an hour', roles: ['operator', 'tenant'] },
+  'GET /v1/batches/{hour}/blocks/{block}': {
+    summary: "Leaves of a sealed hour: the caller's own receipts, hashes of others",
+    roles: ['operator', 'tenant'],
+  },
   'GET /v1/openapi.json': { summary: 'This document', roles: [] },
   'GET /.well-known/cfn/attestation': {
     summary: 'Evidence of the workers of ?function=tenant/name, optionally for &nonce=',
@@ -69,6 +77,15 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /.well-known/cfn/results': { summary: "The gateway's attestation results of its workers, as EAR", roles: [] },
   'GET /.well-known/cfn/jwks.json': { summary: 'The public key that signs attestation results', roles: [] },
   'GET /.well-known/cfn/receipts/{id}': { summary: 'The receipt of a request', roles: [], answers: 'application/jose' },
+  'GET /.well-known/cfn/receipts/{id}/proof': {
+    summary: 'That a receipt is in a sealed hour of the ledger',
+    roles: [],
+  },
+  'GET /.well-known/cfn/manifests/{version}': {
+    summary: 'The signed manifest of a function version',
+    roles: [],
+    answers: 'application/jose',
+  },
   'GET /.well-known/cfn/evidence/{digest}': { summary: 'Evidence that a receipt names', roles: [] },
 };
 

@@ -1,7 +1,7 @@
 // The door of the store: what the gateway may not lose.
 export type { FunctionRecord, FunctionVersion } from './functions.ts';
 export type { ModelRecord } from './models.ts';
-export type { LedgerEntry, UsageRow } from './receipts.ts';
+export type { LedgerEntry, SealedBatch, StoredReceipt, UsageQuery } from './receipts.ts';
 export type { Store } from './store.ts';
 export type { Tenant } from './tenants.ts';
 export { sqliteStore } from './sqlite/index.ts';

@@ -20,7 +20,7 @@ import {
   type LoadFunctionReply,
   type LoadFunctionRequest,
   type ReceiptAcknowledgement,
-  type ReceiptBatch,
+  type OutstandingReceipts,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
@@ -77,7 +77,7 @@ export async function serveWorker(
     abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
-    receipts: (call: ServerDuplexStream<ReceiptAcknowledgement, ReceiptBatch>) =>
+    receipts: (call: ServerDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>) =>
       void serveReceipts(call, deps.receipts, deps.leaseClockMs, stopping.signal),
   });
   const { privateKeyPem, certificatePem } = deps.keys.tls;

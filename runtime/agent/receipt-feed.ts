@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import type { ReceiptAcknowledgement, ReceiptBatch } from '../../proto/grpc.ts';
+import type { ReceiptAcknowledgement, OutstandingReceipts } from '../../proto/grpc.ts';
 import type { ReceiptBook } from './receipts.ts';
 
-type Call = ServerDuplexStream<ReceiptAcknowledgement, ReceiptBatch>;
+type Call = ServerDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
 
 /** How long the gateway that carried the answer has for its acknowledgement, before every gateway is told, in ms; then so again. */
 const RESEND_MS = 2_000;

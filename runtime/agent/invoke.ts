@@ -71,7 +71,9 @@ export function invoker(deps: InvokerDeps): Invoker {
         const { refusal, ...ran } = await run(deps, head, request, answer, gone.signal);
         await answer.flushed();
         const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
-        const digests = { request: sealed.digest(), response: answer.digest() };
+        // A refusal is said outside the seal.
+        const status = refusal === undefined ? {} : { status: refusal.status };
+        const digests = { request: sealed.digest(), response: { ...answer.digest(), ...status } };
         const jws = await place.sign(claims(deps, head, { ...digests, ...ran, agentBytesOverwritten }));
         receipt.resolve(jws);
         await answer.finish(jws);

@@ -5,6 +5,7 @@ import {
   fromHex,
   hourOf,
   hourStart,
+  RECEIPT_BLOCK,
   signBatch,
   toCfnError,
   toHex,
@@ -12,7 +13,7 @@ import {
   type ReceiptProof,
 } from '../proto/index.ts';
 import { leafHash, merkleTree } from '../proto/node.ts';
-import { BATCH_SEAL_DELAY_MS, BATCH_SEAL_EVERY_MS, RECEIPT_BLOCK } from './limits.ts';
+import { BATCH_SEAL_DELAY_MS, BATCH_SEAL_EVERY_MS } from './limits.ts';
 import type { Log } from './log.ts';
 import type { Store, StoredReceipt } from './store/index.ts';
 

@@ -24,8 +24,6 @@ export const MANIFEST_CACHE_MAX = 1_000;
 export const LEDGER_FLUSH_MS = 20;
 /** How long a receipt may be missing in its worker's chain, although later ones came, in ms: another gateway may be about to write it. */
 export const RECEIPT_GAP_MS = 60_000;
-/** Receipts in a block of a sealed hour; a power of two, so that a block is a subtree. */
-export const RECEIPT_BLOCK = 256;
 /** When an hour of the ledger is sealed after its end, and how often that is looked at, in ms. */
 export const BATCH_SEAL_DELAY_MS = 60_000;
 export const BATCH_SEAL_EVERY_MS = 60_000;

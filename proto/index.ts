@@ -9,6 +9,7 @@ export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './receipt.ts';
 export * from './receipt-batch.ts';
+export * from './receipt-archive.ts';
 export * from './usage.ts';
 export * from './kms-api.ts';
 export * from './kms-url.ts';

@@ -17,6 +17,7 @@ const ROWS: Readonly<Record<string, () => Promise<Row[]>>> = {
   abort: async () => (await import('./abort.ts')).abort(),
   wipe: async () => (await import('./wipe.ts')).wipe(),
   attestation: async () => (await import('./attestation.ts')).attestation(),
+  gateway: async () => (await import('./gateway/index.ts')).gateway(),
   keys: async () => (await import('./keys/index.ts')).keys(),
 };
 

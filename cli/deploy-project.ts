@@ -35,14 +35,20 @@ export type Deployment = z.infer<typeof deploymentSchema>;
 /**
  * Bundles a project, pins its models by digest, signs the manifest with the author's key and deploys both.
  *
- * @param secretsAt where the function's secrets are; by default where its configuration says
+ * @param options `secretsAt`: where the function's secrets are; by default where its configuration says. `deploy`: `false` uploads alone
  * @throws {CfnError} of the bundler, the gateway, or `CFN_MANIFEST_ALTERED` when the gateway stored another version
  */
 export async function deployProject(
   projectDir: string,
   settings: Settings,
   cli: Cli,
-  secretsAt: (config: FunctionConfig) => SecretSource = ({ secrets }) => secrets,
+  {
+    secretsAt = ({ secrets }) => secrets,
+    deploy = true,
+  }: {
+    readonly secretsAt?: (config: FunctionConfig) => SecretSource;
+    readonly deploy?: boolean;
+  } = {},
 ): Promise<Deployment> {
   const { context, output } = cli;
   const gateway = apiClient({
@@ -77,11 +83,12 @@ export async function deployProject(
   };
   const signed = await signManifest(manifest, author.key, author.publicJwk);
 
-  const uploading = output.step(`deploying ${tenant}/${config.name}; workers load it`);
+  const uploading = output.step(`${deploy ? 'deploying' : 'uploading'} ${tenant}/${config.name}`);
   const path = `/v1/functions/${tenant}/${config.name}/versions`;
   const deployment = await gateway.json('POST', path, deploymentSchema, {
     manifest: signed.jws,
     bundle: toBase64url(bundle),
+    ...(deploy ? {} : { deploy }),
   });
   if (deployment.version !== signed.version) {
     throw new CfnError(

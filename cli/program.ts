@@ -19,6 +19,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./commands/dev.ts'),
   },
   deploy: { summary: 'Bundle, sign and deploy a function project', load: () => import('./commands/deploy.ts') },
+  versions: {
+    summary: 'Upload versions of a function, and split requests between them',
+    load: () => import('./commands/versions.ts'),
+  },
+  rollback: {
+    summary: 'Give all requests to an earlier version of a function',
+    load: () => import('./commands/rollback.ts'),
+  },
   invoke: { summary: 'Call a function, sealed to an attested worker', load: () => import('./commands/invoke.ts') },
   model: { summary: 'Push models encrypted, and grant their use', load: () => import('./commands/model.ts') },
   secret: { summary: 'Give a function secrets, through a KMS', load: () => import('./commands/secret.ts') },
@@ -40,6 +48,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   gateway: { summary: 'Serve the gateway', load: () => import('./commands/gateway.ts') },
   kms: { summary: 'Serve a key management service', load: () => import('./commands/kms.ts') },
+  workers: { summary: 'See what workers do, and take them out', load: () => import('./commands/workers.ts') },
   worker: { summary: 'Serve a worker, inside a TDX or SEV-SNP VM', load: () => import('./commands/worker.ts') },
 };
 

@@ -1,6 +1,7 @@
 import { generateKeyPair } from 'jose';
 import { beforeAll, expect, test, vi } from 'vitest';
 import {
+  callerNonce,
   CfnError,
   fromHex,
   sha256Hex,
@@ -122,10 +123,15 @@ test('evidence listed under another worker is refused', async () => {
 });
 
 test('evidence must answer the nonce that was asked with, whatever the document says', async () => {
-  expect(await codeOf(appraiseDocument(document, { policy, now, nonce: new Uint8Array(32) }))).toBe(
-    'CFN_NONCE_MISMATCH',
-  );
-  expect(await codeOf(appraiseDocument(document, { policy, now, nonce: fromHex('11'.repeat(32)) }))).toBe('no error');
+  const asked = new Uint8Array(32);
+  const answer = await callerNonce(asked);
+  expect(await codeOf(appraiseDocument(document, { policy, now, nonce: asked }))).toBe('CFN_NONCE_MISMATCH');
+  const [first] = document.workers;
+  if (first === undefined) throw new Error('the document has a worker');
+  const workers = [{ ...first, evidence: { ...first.evidence, nonce: toBase64url(answer) } }];
+  expect(await codeOf(appraiseDocument({ ...document, workers }, { policy, now, nonce: asked }))).toBe('no error');
+  const quoted = fromHex('11'.repeat(32)); // what was asked with is never what is quoted
+  expect(await codeOf(appraiseDocument(document, { policy, now, nonce: quoted }))).toBe('CFN_NONCE_MISMATCH');
 });
 
 test('a manifest that is altered, or of another function or version', async () => {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { appraise, type AppraisalPolicy, type AttestationResult } from '../attestation/verifier/index.ts';
 import {
+  callerNonce,
   CfnError,
   digestSchema,
   evidenceSchema,
@@ -20,8 +21,13 @@ import { readJson } from './http.ts';
 /** GET /.well-known/cfn/attestation: all that a caller needs to decide for itself. Nothing in it is believed as such. */
 export const attestationDocumentSchema = z.strictObject({
   function: z.strictObject({ tenant: nameSchema, name: nameSchema, version: digestSchema, manifest: z.string() }),
+  /** Where requests are split between versions: all of them, `function` the one that gets most. Whoever seals chooses among them. */
+  versions: z
+    .array(z.strictObject({ version: digestSchema, percent: z.int().min(0).max(100), manifest: z.string() }))
+    .max(8)
+    .optional(),
   /** Exact bytes of the model packages' manifests, base64url. */
-  models: z.array(z.string().regex(/^[A-Za-z0-9_-]+$/)).max(16),
+  models: z.array(z.string().regex(/^[A-Za-z0-9_-]+$/)).max(32),
   workers: z
     .array(
       z.strictObject({
@@ -29,6 +35,10 @@ export const attestationDocumentSchema = z.strictObject({
         nonce: z.string().regex(/^[0-9a-f]{64}$/),
         evidence: evidenceSchema,
         leaseEndsAt: z.iso.datetime(),
+        /** Requests under way, and at once at most, as the gateway says: a hint for choosing among workers. */
+        load: z.strictObject({ inflight: z.int().nonnegative(), capacity: z.int().positive() }).optional(),
+        /** The versions that a request may be sealed to it for. Absent: any of the document. */
+        versions: z.array(digestSchema).max(8).optional(),
       }),
     )
     .max(1024),
@@ -162,7 +172,8 @@ async function appraiseWorker(
   worker: AttestationDocument['workers'][number],
   { policy, now, nonce }: AppraiseDocumentOptions,
 ): Promise<AttestationResult> {
-  const result = await appraise(worker.evidence, { nonce: nonce ?? fromHex(worker.nonce), policy, now });
+  const quoted = nonce === undefined ? fromHex(worker.nonce) : await callerNonce(nonce);
+  const result = await appraise(worker.evidence, { nonce: quoted, policy, now });
   if (result.workerId !== worker.workerId)
     throw new CfnError(
       'CFN_EVIDENCE_MALFORMED',

@@ -1,8 +1,10 @@
 import { generateKeyPair } from 'jose';
 import { beforeEach, expect, test, vi } from 'vitest';
 import {
+  callerNonce,
   CfnError,
   encodeWorkerKeys,
+  fromHex,
   fromUtf8,
   parseWorkerKeys,
   fromBase64url,
@@ -46,6 +48,9 @@ interface TestGateway {
   fetch: typeof globalThis.fetch;
 }
 let gateway: TestGateway;
+
+const quotedNonce = async (asked: string | null): Promise<string> =>
+  asked === null ? '11'.repeat(32) : toHex(await callerNonce(fromHex(asked)));
 
 beforeEach(async () => {
   const author = await generateKeyPair('EdDSA', { crv: 'Ed25519' });
@@ -105,7 +110,7 @@ beforeEach(async () => {
     fetch: async (input, init) => {
       const url = urlOf(input);
       if (url.pathname === '/.well-known/cfn/attestation')
-        return Response.json(await document(url.searchParams.get('nonce') ?? '11'.repeat(32)));
+        return Response.json(await document(await quotedNonce(url.searchParams.get('nonce'))));
       const body =
         init?.body instanceof ReadableStream
           ? await collect(init.body as unknown as AsyncIterable<Uint8Array>)

@@ -59,20 +59,27 @@ export function admission(deps: AdmissionDependencies): Admission {
   const watchOf = (workerId: string): Watch | undefined =>
     [...watches.values()].find((watch) => watch.workerId === workerId);
 
+  /** A connection whose session ends takes its worker out at once: only new evidence, of a new session, brings it back. */
+  async function connect(watch: Watch): Promise<WorkerConnection> {
+    const connection = await deps.connect(watch.address);
+    void connection.ended.then(() => {
+      if (watch.connection !== connection) return;
+      drop(watch);
+      watch.wake.abort();
+    });
+    return connection;
+  }
+
   async function challenge(watch: Watch): Promise<AdmittedWorker> {
-    watch.connection ??= await deps.connect(watch.address);
-    const { connection } = watch;
-    const nonce = deps.randomBytes(32);
+    const connection = (watch.connection ??= await connect(watch));
     // The lease counts from before the question: a slow answer does not stretch it.
     const askedAt = now();
-    const evidence = await connection.evidence(nonce, true);
+    const { evidence, nonce } = await connection.evidence(deps.randomBytes(32), true);
     const result = await appraise(evidence, { nonce, policy: deps.policy, now: now() });
     if (result.workerKeys.tls.spki !== connection.spki) {
       throw new CfnError('CFN_CHANNEL_MISMATCH', 'the evidence binds another TLS key than the one of the connection');
     }
     await deps.store.addEvidence(result.evidenceDigest, JSON.stringify(evidence));
-    if (watch.stopped.signal.aborted) throw new CfnError('CFN_ABORTED', 'the address is no longer watched');
-    if (watch.workerId !== undefined && watch.workerId !== result.workerId) leave(watch.workerId);
     const leaseEnd = Math.min(askedAt.getTime() + leaseMs, Date.parse(result.workerKeys.notAfter));
     const { workerId, evidenceDigest, claims, binding } = result;
     const ear = await appraisalEar(
@@ -87,6 +94,10 @@ export function admission(deps: AdmissionDependencies): Admission {
       },
       deps.resultSigner,
     );
+    if (watch.stopped.signal.aborted) throw new CfnError('CFN_ABORTED', 'the address is no longer watched');
+    // Its session ended meanwhile, and the evidence is of no other.
+    if (watch.connection !== connection) throw new CfnError('CFN_WORKER_LOST', 'the worker went away');
+    if (watch.workerId !== undefined && watch.workerId !== result.workerId) leave(watch.workerId);
     const worker: AdmittedWorker = {
       workerId,
       address: watch.address,

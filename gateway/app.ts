@@ -11,6 +11,7 @@ import { openapiRoutes } from './control/openapi.ts';
 import { tenantRoutes } from './control/tenants.ts';
 import { tokenRoutes } from './control/tokens.ts';
 import { usageRoutes } from './control/usage.ts';
+import { versionRoutes } from './control/versions.ts';
 import { workerRoutes } from './control/workers.ts';
 import { invokeRoutes } from './invoke.ts';
 
@@ -33,6 +34,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'content-type': 'application/problem+json',
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
+      ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });
@@ -47,6 +49,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   blobRoutes(app, gateway);
   modelRoutes(app, gateway);
   functionRoutes(app, gateway);
+  versionRoutes(app, gateway);
   workerRoutes(app, gateway);
   consentRoutes(app, gateway);
   usageRoutes(app, gateway);
@@ -74,8 +77,8 @@ export function adminApp(gateway: Pick<Gateway, 'metrics' | 'store' | 'registry'
     }
     return c.json({ ready: true, workers: gateway.registry.live().length });
   });
-  app.get('/metrics', (c) =>
-    c.body(gateway.metrics.text(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+  app.get('/metrics', async (c) =>
+    c.body(await gateway.metrics.text(), 200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
   );
   return app;
 }

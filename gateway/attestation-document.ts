@@ -1,17 +1,34 @@
 import type { Hono } from 'hono';
-import { CfnError, digestSchema, fromHex, nameSchema, toBase64url, toCfnError, type Evidence } from '../proto/index.ts';
+import {
+  CfnError,
+  digestSchema,
+  fromHex,
+  nameSchema,
+  toBase64url,
+  toCfnError,
+  toHex,
+  type Evidence,
+  type SignedManifest,
+} from '../proto/index.ts';
+import type { Deployed } from './catalogue.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { CALLER_NONCES_PER_SECOND } from './limits.ts';
 import type { AdmittedWorker } from './registry.ts';
+import { capacityOf, loadOf, type Member } from './routing/fleet.ts';
+import { deployedVersion } from './version-choice.ts';
 
 /** One worker in the attestation document. */
 interface WorkerEntry {
   readonly workerId: string;
-  /** The nonce that the evidence answers, hexadecimal: the caller's own, or the one of admission. */
+  /** The nonce that the evidence answers, hexadecimal: `callerNonce` of the caller's own, or the `channelNonce` of admission. */
   readonly nonce: string;
   readonly evidence: Evidence;
   /** RFC 3339, UTC. */
   readonly leaseEndsAt: string;
+  /** Requests under way, and at once at most: a hint for choosing among workers. */
+  readonly load: { readonly inflight: number; readonly capacity: number };
+  /** Which of the document's versions a request may be sealed to it for. Absent: the one that there is. */
+  readonly versions?: readonly string[];
 }
 
 /** What callers appraise for themselves (design §4), and what they check receipts with. Public: none of it is secret. */
@@ -21,30 +38,20 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   app.get('/.well-known/cfn/attestation', async (c) => {
     const { tenant, name } = functionOf(c);
     const nonce = nonceOf(c);
-    const { manifest, version, jws } = await gateway.catalogue.current(tenant, name);
-    const models = await Promise.all(
-      manifest.models.map(async ({ model, digest }) => {
-        const held = await gateway.store.model(model);
-        if (held?.digest !== digest)
-          throw new CfnError('CFN_MODEL_NOT_FOUND', `model ${model} with digest ${digest} is not in the catalogue`);
-        return toBase64url(held.manifest);
-      }),
-    );
-    const live = gateway.registry.live();
+    const deployed = await gateway.catalogue.deployed(tenant, name);
+    const { function: it, versions, signed } = offered(deployed, c.req.query('version'));
+    const models = await modelManifests(gateway, signed);
+    const listed = await workersOf(gateway, signed);
     if (nonce !== undefined && !allow()) {
       throw new CfnError(
         'CFN_BUSY',
         `at most ${CALLER_NONCES_PER_SECOND} challenges with a caller's nonce a second; ask without a nonce`,
       );
     }
-    const workers = nonce === undefined ? live.map(fromAdmission) : await challengeAll(gateway, live, nonce);
-    return c.json(
-      { function: { tenant, name, version, manifest: jws }, models, workers, policy: gateway.policy },
-      200,
-      {
-        'cache-control': 'no-store',
-      },
-    );
+    const workers = nonce === undefined ? listed : await challengeAll(gateway, listed, nonce);
+    return c.json({ function: it, ...versions, models, workers, policy: gateway.policy }, 200, {
+      'cache-control': 'no-store',
+    });
   });
 
   // For relying parties that take this gateway's word and do not appraise: what it made of each worker, as EAR.
@@ -84,18 +91,64 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 }
 
-function fromAdmission({ workerId, nonce, evidence, leaseEndsAt }: AdmittedWorker): WorkerEntry {
-  return { workerId, nonce, evidence, leaseEndsAt: leaseEndsAt.toISOString() };
+/** What a document says of the function: the version that was asked for, or all that are deployed, for the caller to choose one. */
+function offered(
+  deployed: Deployed,
+  asked: string | undefined,
+): { function: object; versions: { versions?: object[] }; signed: SignedManifest[] } {
+  const { tenant, name } = deployed;
+  const { version, jws } = deployedVersion(deployed, asked);
+  const isSplit = asked === undefined && deployed.versions.length > 1;
+  const all = isSplit ? deployed.versions : deployed.versions.filter((it) => it.version === version);
+  const versions = all.map(({ percent, signed }) => ({ version: signed.version, percent, manifest: signed.jws }));
+  return {
+    function: { tenant, name, version, manifest: jws },
+    versions: isSplit ? { versions } : {},
+    signed: all.map(({ signed }) => signed),
+  };
+}
+
+/** Exact bytes of the manifests of all models that the versions use, each once. */
+async function modelManifests(gateway: Gateway, versions: readonly SignedManifest[]): Promise<string[]> {
+  const used = new Map(versions.flatMap(({ manifest }) => manifest.models).map(({ model, digest }) => [digest, model]));
+  return Promise.all(
+    [...used].map(async ([digest, model]) => {
+      const held = await gateway.store.model(model);
+      if (held?.digest !== digest)
+        throw new CfnError('CFN_MODEL_NOT_FOUND', `model ${model} with digest ${digest} is not in the catalogue`);
+      return toBase64url(held.manifest);
+    }),
+  );
+}
+
+/** The workers for these versions; each once, with those that it is for where there are several. */
+async function workersOf(gateway: Gateway, versions: readonly SignedManifest[]): Promise<WorkerEntry[]> {
+  const entries = new Map<string, WorkerEntry>();
+  for (const signed of versions) {
+    for (const member of await gateway.router.candidates(signed)) {
+      const worker = gateway.fleet.admitted(member);
+      if (worker === undefined) continue;
+      const entry = entries.get(member.workerId) ?? fromAdmission(worker, member);
+      const some = versions.length > 1 ? { versions: [...(entry.versions ?? []), signed.version] } : {};
+      entries.set(member.workerId, { ...entry, ...some });
+    }
+  }
+  return [...entries.values()];
+}
+
+function fromAdmission({ workerId, nonce, evidence, leaseEndsAt }: AdmittedWorker, member: Member): WorkerEntry {
+  const load = { inflight: loadOf(member), capacity: capacityOf(member) };
+  return { workerId, nonce, evidence, leaseEndsAt: leaseEndsAt.toISOString(), load };
 }
 
 /** Fresh evidence of every worker for the caller's nonce. A worker that does not answer is left out; the caller cannot use it. */
-async function challengeAll(gateway: Gateway, live: readonly AdmittedWorker[], nonce: string): Promise<WorkerEntry[]> {
+async function challengeAll(gateway: Gateway, listed: readonly WorkerEntry[], nonce: string): Promise<WorkerEntry[]> {
   const bytes = fromHex(nonce);
   const entries = await Promise.all(
-    live.map(async (worker): Promise<WorkerEntry | undefined> => {
+    listed.map(async (worker): Promise<WorkerEntry | undefined> => {
       try {
-        const evidence = await gateway.admission.connection(worker.workerId)?.evidence(bytes, false);
-        return evidence && { ...fromAdmission(worker), nonce, evidence };
+        const challenged = await gateway.admission.connection(worker.workerId)?.evidence(bytes, false);
+        return challenged && { ...worker, nonce: toHex(challenged.nonce), evidence: challenged.evidence };
       } catch (cause) {
         gateway.log('worker.silent', { worker: worker.workerId, code: toCfnError(cause).code });
         gateway.admission.suspect(worker.workerId);

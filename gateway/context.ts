@@ -10,9 +10,13 @@ import type { Ledger } from './ledger.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Registry } from './registry.ts';
+import type { RolloutWatch } from './rollout-watch.ts';
 import type { Router } from './router.ts';
+import type { Fleet } from './routing/fleet.ts';
+import type { Random } from './routing/random.ts';
 import type { Store } from './store/index.ts';
 import type { Tokens } from './tokens.ts';
+import type { RequestTrace, Tracing } from './tracing.ts';
 
 /** What the routes work with; made once, in `service.ts`. */
 export interface Gateway {
@@ -22,10 +26,14 @@ export interface Gateway {
   readonly admission: Admission;
   readonly catalogue: Catalogue;
   readonly consent: Consent;
+  readonly fleet: Fleet;
   readonly router: Router;
+  readonly rollouts: RolloutWatch;
+  readonly random: Random;
   readonly ledger: Ledger;
   readonly batches: Batches;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly tokens: Tokens;
   /** Public key of the attestation results that this gateway signs. */
   readonly resultKey: JWK;
@@ -39,6 +47,6 @@ export interface Gateway {
 
 export interface AppEnv {
   Bindings: HttpBindings;
-  Variables: { requestId: string };
+  Variables: { requestId: string; trace?: RequestTrace };
 }
 export type AppContext = Context<AppEnv>;

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Hono } from 'hono';
 import {
@@ -9,13 +10,15 @@ import {
   toCfnError,
   type SignedManifest,
 } from '../proto/index.ts';
+import type { Deployed } from './catalogue.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { DEADLINE_MARGIN_MS } from './limits.ts';
-import type { Mode } from './metrics.ts';
+import type { Mode } from './telemetry-names.ts';
 import { openCall } from './open-mode.ts';
 import { relay, type Relayed } from './relay.ts';
 import { requestBody } from './request-body.ts';
 import type { Route } from './router.ts';
+import { chooseVersion, deployedVersion } from './version-choice.ts';
 
 const SEALED_REQUEST = 'message/ohttp-chunked-req';
 const SEALED_RESPONSE = 'message/ohttp-chunked-res';
@@ -30,13 +33,21 @@ export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
 async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
   const startedMs = gateway.monotonicMs();
   const mode: Mode = mediaType(c.req.header('content-type')) === SEALED_REQUEST ? 'sealed' : 'open';
-  const over = (failure: CfnError | undefined): void =>
-    gateway.metrics.invoked(mode, failure?.code ?? 'ok', (gateway.monotonicMs() - startedMs) / 1000);
+  const requestId = c.get('requestId');
+  const trace = gateway.tracing.begin({ requestId, mode, traceparent: c.req.header('traceparent') });
+  if (trace !== undefined) c.set('trace', trace);
+  const over = (failure: CfnError | undefined): void => {
+    const outcome = failure?.code ?? 'ok';
+    gateway.metrics.invoked(mode, outcome, (gateway.monotonicMs() - startedMs) / 1000);
+    trace?.end(outcome);
+  };
   try {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
-    const version = await gateway.catalogue.current(tenant, name);
+    const deployed = await gateway.catalogue.deployed(tenant, name);
+    const version = await (mode === 'sealed' ? sealedVersion(c, deployed) : openVersion(c, deployed, gateway));
     await gateway.consent.demand(version.manifest);
+    gateway.rollouts.follow(deployed);
     const { failure } = await (mode === 'sealed' ? sealed(c, gateway, version) : open(c, gateway, version, path));
     over(failure);
     return RESPONSE_ALREADY_SENT;
@@ -44,6 +55,16 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
     over(toCfnError(cause));
     throw cause;
   }
+}
+
+/** `cfn-function-version` says outside the seal which version the request was sealed for; the worker compares it with what is inside. */
+function sealedVersion(c: AppContext, deployed: Deployed): SignedManifest {
+  return deployedVersion(deployed, c.req.header('cfn-function-version'));
+}
+
+function openVersion(c: AppContext, deployed: Deployed, { random }: Gateway): Promise<SignedManifest> {
+  const wish = { override: c.req.header('cfn-version-override'), key: c.req.header('cfn-version-key') };
+  return chooseVersion(deployed, wish, random);
 }
 
 async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest): Promise<Relayed> {
@@ -56,9 +77,13 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   if (Number(incoming.headers['content-length']) > sealedBytesMax) {
     throw new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`);
   }
-  const route = await gateway.router.toWorker(worker.data, version);
+  const route = await routed(
+    gateway,
+    version,
+    gateway.router.toWorker(worker.data, version, () => left(outgoing)),
+  );
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
-    const head = { requestId, version: version.version, deadlineMs };
+    const head = { requestId, version: version.version, deadlineMs, trace: c.get('trace') !== undefined };
     const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
     return relay(route.connection, { head, headers, sealedBytesMax }, incoming, outgoing);
   });
@@ -69,17 +94,50 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
     throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
   }
   const { incoming, outgoing } = c.env;
-  const body = await requestBody(incoming, bodyLimits(version.manifest.limits).requestBytesMax);
-  const route = await gateway.router.toAny(version);
+  const { limits } = version.manifest;
+  const bytesMax = bodyLimits(limits).requestBytesMax;
+  const body = await requestBody(incoming, { bytesMax, wallMs: limits.wallMs });
+  const route = await routed(
+    gateway,
+    version,
+    gateway.router.toAny(version, () => left(outgoing)),
+  );
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const authority = incoming.headers.host ?? 'gateway';
     return openCall(
       route,
-      { requestId, version, path, authority, body, deadlineMs, now: gateway.now() },
+      {
+        requestId,
+        version,
+        path,
+        authority,
+        body,
+        deadlineMs,
+        now: gateway.now(),
+        trace: c.get('trace') !== undefined,
+      },
       incoming,
       outgoing,
     );
   });
+}
+
+/** A version that no worker could take a request for has failed as one that ran and failed: its roll-out has to know. */
+async function routed(gateway: Gateway, { version }: SignedManifest, route: Promise<Route>): Promise<Route> {
+  try {
+    return await route;
+  } catch (cause) {
+    gateway.rollouts.ended(version, toCfnError(cause).code);
+    throw cause;
+  }
+}
+
+/** Aborts when the caller goes away. */
+function left(outgoing: ServerResponse): AbortSignal {
+  const gone = new AbortController();
+  if (outgoing.destroyed) gone.abort();
+  outgoing.once('close', () => gone.abort());
+  return gone.signal;
 }
 
 /** What every call on a worker needs afterwards, however it ended. */
@@ -92,22 +150,29 @@ async function onRoute(
 ): Promise<Relayed> {
   const { workerId } = route.worker;
   const requestId = c.get('requestId');
+  const trace = c.get('trace');
+  trace?.routed(workerId);
   const learn = ({ code }: CfnError): void => {
     if (code === 'CFN_WORKER_LOST') gateway.admission.suspect(workerId);
     if (code === 'CFN_FUNCTION_NOT_FOUND') gateway.router.unloaded(workerId, version.version);
   };
   try {
     const result = await work(requestId, version.manifest.limits.wallMs + DEADLINE_MARGIN_MS);
+    trace?.timed(result.timings);
     if (result.failure !== undefined && c.env.outgoing.headersSent) learn(result.failure);
     // A call that broke off may have no receipt; one that ended well must.
     if (result.receipt !== undefined || result.failure === undefined) {
       gateway.ledger.record(result.receipt, { requestId, worker: route.worker, version });
+    } else {
+      gateway.rollouts.ended(version.version, result.failure.code);
     }
     if (result.failure !== undefined && !c.env.outgoing.headersSent) throw result.failure;
     return result;
   } catch (cause) {
-    learn(toCfnError(cause));
-    throw cause;
+    const failure = toCfnError(cause);
+    learn(failure);
+    if (failure.code !== 'CFN_FUNCTION_NOT_FOUND') throw failure;
+    throw new CfnError('CFN_WORKER_UNAVAILABLE', 'the worker has let the function go meanwhile', { cause });
   } finally {
     route.release();
   }

@@ -39,6 +39,8 @@ export function ledger(deps: {
   readonly acknowledge: (workerId: string, sequences: readonly number[]) => void;
   readonly onWritten: (entries: readonly LedgerEntry[]) => void;
   readonly onOutcome: (outcome: ReceiptOutcome) => void;
+  /** Told of each receipt that came with an answer and verified. */
+  readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
   let queue: LedgerEntry[] = [];
@@ -63,6 +65,7 @@ export function ledger(deps: {
       }
       queue.push({ jws, receipt });
       deps.onOutcome(call === undefined ? 'collected' : 'ok');
+      if (call !== undefined) deps.onReceipt?.(receipt);
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
     } catch (cause) {
       deps.onOutcome('invalid');

@@ -12,8 +12,14 @@ export const ABORT_MS_MAX = 10_000;
 export const EVIDENCE_MS_MAX = 10_000;
 /** Time for a worker to take a function version, in ms: it may fetch and decrypt gigabytes of weights. */
 export const LOAD_MS_MAX = 10 * 60_000;
+/** Time for the head of a request from a connection's first byte, in ms; a connection that says nothing ends after it, too. */
+export const HEAD_MS_MAX = 10_000;
 /** What is added to a function's wall limit for queueing, upload and sealing, in ms. First guess. */
 export const DEADLINE_MARGIN_MS = 15_000;
+/** How long a worker may get requests after it was challenged, in seconds: `--lease` of a gateway. */
+export const LEASE_SECONDS = { min: 2, max: 600 } as const;
+/** How often workers are asked for their metrics, and how long one may take to answer, in ms. */
+export const WORKER_METRICS_MS = 10_000;
 /** First and longest wait between attempts to admit a worker, in ms. */
 export const ADMISSION_BACKOFF_MS = { first: 250, max: 15_000 } as const;
 /** Challenges with the caller's own nonce, per second over all callers: each costs a quote on every worker. */
@@ -45,3 +51,5 @@ export const BEGUN_MS_MAX = 7 * 24 * 60 * 60_000;
 export const BEGUN_BYTES_MAX = 4 * 65 * 1024 * MiB;
 /** Uploads are looked through for what is to be dropped whenever so much came, in bytes, and after this time, in ms. */
 export const SWEEP = { bytes: 64 * MiB, ms: 60 * 60_000 } as const;
+/** Deployments of one function that its history keeps. */
+export const DEPLOYMENTS_KEPT = 1_000;

@@ -4,8 +4,10 @@ import { parseArgs } from 'node:util';
 import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
 import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
 import { readPolicyFile } from '../proto/node.ts';
+import { LEASE_SECONDS } from './limits.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
+import type { TracingOptions } from './tracing.ts';
 
 // The gateway as a process. One JSON line on standard output when it is ready, its log as JSON lines on standard error.
 
@@ -22,6 +24,9 @@ async function main(): Promise<void> {
       policy: { type: 'string' },
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
+      lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
+      'trace-url': { type: 'string' },
+      'trace-ratio': { type: 'string', default: '0.01' },
     },
   });
   const { state, policy } = values;
@@ -30,6 +35,12 @@ async function main(): Promise<void> {
   const { admit } = values;
   if (admit !== 'all' && admit !== 'listed')
     throw new CfnError('CFN_USAGE', `--admit is ${admit}, expected all or listed`);
+  const leaseSeconds = Number(values.lease);
+  if (!(leaseSeconds >= LEASE_SECONDS.min && leaseSeconds <= LEASE_SECONDS.max))
+    throw new CfnError(
+      'CFN_USAGE',
+      `--lease is ${values.lease}, expected ${LEASE_SECONDS.min} to ${LEASE_SECONDS.max} seconds`,
+    );
   const gateway = await startGateway({
     stateFolder: state,
     listen: values.listen,
@@ -37,7 +48,8 @@ async function main(): Promise<void> {
     policy: parseWorkerPolicy(await readPolicyFile(policy)),
     workers: values.worker,
     admit,
-    leaseMs: ADMISSION_LEASE_MS,
+    leaseMs: leaseSeconds * 1000,
+    traces: tracesOf(values['trace-url'], values['trace-ratio']),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),
@@ -59,6 +71,15 @@ main().catch((cause: unknown) => {
   log('gateway.failed', { code: error.code, detail: error.message });
   process.exit(EXIT_CODES[error.fault]);
 });
+
+function tracesOf(url: string | undefined, ratioText: string): TracingOptions | undefined {
+  const ratio = Number(ratioText);
+  if (!(ratio >= 0 && ratio <= 1)) throw new CfnError('CFN_USAGE', `--trace-ratio is ${ratioText}, expected 0 to 1`);
+  if (url === undefined) return undefined;
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
+    throw new CfnError('CFN_USAGE', '--trace-url is no URL of http or https');
+  return { url, ratio };
+}
 
 function isUsageError(cause: unknown): cause is Error {
   return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');

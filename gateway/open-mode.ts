@@ -18,6 +18,8 @@ export interface OpenCall {
   readonly body: RequestBody;
   readonly deadlineMs: number;
   readonly now: Date;
+  /** Asks the worker for the times of its steps. */
+  readonly trace: boolean;
 }
 
 /**
@@ -56,7 +58,8 @@ export async function openCall(
   };
   sink.once('close', onClose);
   try {
-    call.write({ head: { requestId: it.requestId, version: it.version.version, deadlineMs: it.deadlineMs } });
+    const { requestId, deadlineMs, trace } = it;
+    call.write({ head: { requestId, version: it.version.version, deadlineMs, trace } });
     // Not awaited before the answer is read: a worker may refuse while the body is still on its way.
     sendSealed(call, exchange.body).catch((cause: unknown) => response.stop(toCfnError(cause)));
     const opened = await exchange.open(response.bytes);
@@ -66,7 +69,9 @@ export async function openCall(
       () => writeHead(sink, opened, it, worker),
       (failure) => response.stop(failure),
     );
-    return { receipt: await opened.receipt, failure: undefined };
+    const receipt = await opened.receipt;
+    if (trace) await response.ended; // the times come after the answer, and the caller has that
+    return { receipt, failure: undefined, timings: response.timings() };
   } catch (cause) {
     const failure = toCfnError(cause);
     if (sink.headersSent) sink.destroy();

@@ -28,7 +28,12 @@ export function receiptFeeds(collect: (jws: string, worker: AdmittedWorker) => v
   const feeds = new Map<string, Feed>();
 
   function open(feed: Feed): void {
-    const call = feed.connection.receipts();
+    let call: ReceiptCall;
+    try {
+      call = feed.connection.receipts();
+    } catch {
+      return; // the session is over; the worker is admitted again on another one
+    }
     feed.call = call;
     call.on('data', ({ receipts }: OutstandingReceipts) => {
       for (const jws of receipts ?? []) collect(jws, feed.worker);

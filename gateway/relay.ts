@@ -1,16 +1,19 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { VerifiedReceipt } from '../client/index.ts';
 import { CfnError } from '../proto/index.ts';
-import type { InvokeHead } from '../proto/grpc.ts';
+import type { InvokeHead, InvokeResponse, InvokeTimings } from '../proto/grpc.ts';
 import { abandon } from './abandon.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { WorkerConnection } from './worker-connection.ts';
+import { carriedBody } from './young-buffers.ts';
 
 export interface Relayed {
   /** The worker's receipt: unverified as the relay carries it, verified where the gateway was the client. */
   readonly receipt: string | VerifiedReceipt | undefined;
   /** Why there is no whole answer. Where one had begun, the caller sees a broken connection and, inside, a missing end. */
   readonly failure: CfnError | undefined;
+  /** What the worker said of its steps, unverified; where it was asked. */
+  readonly timings?: InvokeTimings | undefined;
 }
 
 export interface RelayedCall {
@@ -37,6 +40,7 @@ export function relay(
   return new Promise((resolve) => {
     let receivedBytes = 0;
     let receipt: string | undefined;
+    let timings: InvokeTimings | undefined;
     let settled = false;
 
     const settle = (failure?: CfnError): boolean => {
@@ -50,7 +54,7 @@ export function relay(
     };
     /** The worker has ended the call. */
     const over = (failure?: CfnError): void => {
-      if (settle(failure)) resolve({ receipt, failure });
+      if (settle(failure)) resolve({ receipt, failure, timings });
     };
     /** We end it. */
     const giveUp = (failure: CfnError): void => {
@@ -60,6 +64,7 @@ export function relay(
 
     const onRequestBytes = (chunk: Buffer): void => {
       receivedBytes += chunk.length;
+      carriedBody(chunk.length);
       if (receivedBytes > sealedBytesMax)
         return giveUp(new CfnError('CFN_BODY_TOO_LARGE', `a sealed request has at most ${sealedBytesMax} bytes`));
       if (!call.write({ chunk })) {
@@ -68,9 +73,10 @@ export function relay(
       }
     };
 
-    call.on('data', (message: { chunk?: Uint8Array; end?: { receipt: string } }) => {
-      if (message.end !== undefined) receipt = message.end.receipt;
+    call.on('data', (message: InvokeResponse) => {
+      if (message.end !== undefined) ({ receipt, timings } = message.end);
       if (settled || message.chunk === undefined || message.chunk.length === 0) return;
+      carriedBody(message.chunk.length);
       if (!sink.headersSent) sink.writeHead(200, headers);
       if (!sink.write(message.chunk)) {
         call.pause();
@@ -82,7 +88,9 @@ export function relay(
     call.on('end', () =>
       over(sink.headersSent ? undefined : new CfnError('CFN_WORKER_LOST', 'the worker ended without an answer')),
     );
-    const onGone = (): void => giveUp(new CfnError('CFN_ABORTED', 'the caller went away'));
+    const onGone = (): void => {
+      if (!settled) giveUp(new CfnError('CFN_ABORTED', 'the caller went away'));
+    };
     sink.once('close', onGone);
     source.once('error', onGone);
     source.once('end', () => {

@@ -8,26 +8,38 @@ export interface RequestBody {
   readonly bodyBytes?: number;
 }
 
-/** @throws {CfnError} `CFN_BODY_TOO_LARGE`, or `CFN_ABORTED` when the caller goes away; from the stream, too */
-export async function requestBody(source: IncomingMessage, bytesMax: number): Promise<RequestBody> {
+/**
+ * @param limits `wallMs`: for a body that is waited for; one that streams is under the same limit at the worker
+ * @throws {CfnError} `CFN_BODY_TOO_LARGE`, `CFN_LIMIT_WALL`, or `CFN_ABORTED` when the caller goes away; from the stream, too
+ */
+export async function requestBody(
+  source: IncomingMessage,
+  { bytesMax, wallMs }: { readonly bytesMax: number; readonly wallMs: number },
+): Promise<RequestBody> {
   const { 'content-length': length, 'transfer-encoding': encoding } = source.headers;
   if (encoding !== undefined) return { body: stream(source) };
   const bodyBytes = Number(length ?? 0);
   if (bodyBytes === 0) return {};
   if (bodyBytes > bytesMax) throw new CfnError('CFN_BODY_TOO_LARGE', `a request body has at most ${bytesMax} bytes`);
   if (bodyBytes > BODY_WINDOW_BYTES) return { body: stream(source), bodyBytes };
-  return { body: await whole(source), bodyBytes };
+  return { body: await whole(source, wallMs), bodyBytes };
 }
 
 const aborted = (cause?: unknown): CfnError => new CfnError('CFN_ABORTED', 'the caller went away', { cause });
 
-function whole(source: IncomingMessage): Promise<Uint8Array> {
+function whole(source: IncomingMessage, wallMs: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
-    source.on('data', (chunk: Buffer) => void chunks.push(chunk));
-    source.once('end', () =>
-      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
+    const late = setTimeout(
+      () => reject(new CfnError('CFN_LIMIT_WALL', `the request body did not come within ${wallMs} ms`)),
+      wallMs,
     );
+    source.once('close', () => clearTimeout(late));
+    source.on('data', (chunk: Buffer) => void chunks.push(chunk));
+    source.once('end', () => {
+      clearTimeout(late);
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks));
+    });
     source.once('close', () => {
       if (!source.readableEnded) reject(aborted());
     });

@@ -1,6 +1,8 @@
 import type { CfnError } from '../proto/index.ts';
+import type { InvokeResponse, InvokeTimings } from '../proto/grpc.ts';
 import { fromGrpcError } from './grpc-error.ts';
 import type { InvokeCall } from './worker-connection.ts';
+import { carriedBody } from './young-buffers.ts';
 
 /** Bytes of a response that wait for the reader before the worker is slowed down. */
 const WAITING_BYTES_MAX = 1024 * 1024;
@@ -18,6 +20,7 @@ export async function sendSealed(call: InvokeCall, body: AsyncIterable<Uint8Arra
     if (bytes === 0 || over) return;
     const [only] = parts;
     const fits = call.write({ chunk: parts.length === 1 && only !== undefined ? only : Buffer.concat(parts, bytes) });
+    carriedBody(bytes);
     parts = [];
     bytes = 0;
     if (!fits) await drained(call);
@@ -57,6 +60,10 @@ export interface SealedResponse {
   readonly bytes: AsyncIterable<Uint8Array>;
   /** What the worker sent for the ledger, unverified. */
   receipt(): string | undefined;
+  /** What it said of its steps, unverified. */
+  timings(): InvokeTimings | undefined;
+  /** Resolves when the worker has ended the call, or it broke off. */
+  readonly ended: Promise<void>;
   /** Nobody wants the rest; the reason is what a reader of `bytes` is told. */
   stop(reason: CfnError): void;
   /** The worker has ended the call. */
@@ -69,6 +76,8 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   let over: 'ended' | CfnError | undefined;
   let stopped: CfnError | undefined;
   let receipt: string | undefined;
+  let timings: InvokeTimings | undefined;
+  const ended = Promise.withResolvers<void>();
   let discarding = false;
   let wake: (() => void) | undefined;
   const notify = (): void => {
@@ -76,9 +85,10 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
     wake = undefined;
     waiting?.();
   };
-  call.on('data', ({ chunk, end }: { chunk?: Uint8Array; end?: { receipt: string } }) => {
-    receipt = end?.receipt ?? receipt;
+  call.on('data', ({ chunk, end }: InvokeResponse) => {
+    if (end !== undefined) ({ receipt, timings } = end);
     if (chunk === undefined || chunk.length === 0 || discarding) return;
+    carriedBody(chunk.length);
     queue.push(chunk);
     queued += chunk.length;
     if (queued > WAITING_BYTES_MAX) call.pause();
@@ -86,10 +96,12 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   });
   call.on('error', (cause) => {
     over ??= fromGrpcError(cause);
+    ended.resolve();
     notify();
   });
   call.on('end', () => {
     over ??= 'ended';
+    ended.resolve();
     notify();
   });
 
@@ -118,6 +130,8 @@ export function receiveSealed(call: InvokeCall): SealedResponse {
   return {
     bytes: { [Symbol.asyncIterator]: () => iterator },
     receipt: () => receipt,
+    timings: () => timings,
+    ended: ended.promise,
     stop(reason) {
       stopped ??= reason;
       notify();

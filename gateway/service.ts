@@ -8,16 +8,21 @@ import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
 import { ledger } from './ledger.ts';
-import { DRAIN_MS_MAX } from './limits.ts';
+import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
-import { metrics } from './metrics.ts';
+import { metrics, type Gauges } from './metrics.ts';
 import { receiptChains } from './receipt-chains.ts';
 import { receiptFeeds } from './receipt-feed.ts';
-import { memoryRegistry } from './registry.ts';
+import { memoryRegistry, type Registry } from './registry.ts';
+import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
+import { capacityOf, fleet, loadOf, type Fleet, type Member } from './routing/fleet.ts';
+import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
+import { NO_TRACING, openTracing, type TracingOptions } from './tracing.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
+import { workerMetrics } from './worker-metrics.ts';
 
 export interface GatewayOptions {
   readonly stateFolder: string;
@@ -30,6 +35,8 @@ export interface GatewayOptions {
   /** What counts where the operator has said nothing of a function or model. */
   readonly admit: ConsentDefault;
   readonly leaseMs: number;
+  /** Left out: no traces. */
+  readonly traces?: TracingOptions | undefined;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -51,8 +58,18 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const policyName = { name: policy.name, digest: await policyDigest(policy) };
   const store = sqliteStore(state.databasePath);
 
-  const registry = memoryRegistry(now);
-  const counted = metrics(registry);
+  const view: Fleet = fleet({
+    registry: { get: (workerId) => registry.get(workerId) },
+    connection: (workerId) => admitting.connection(workerId),
+    monotonicMs,
+  });
+  const registry = followed(memoryRegistry(now), view);
+  const gauges = (): Gauges => {
+    const serving = view.members().filter((member) => view.admitted(member) !== undefined);
+    const sum = (of: (member: Member) => number): number => serving.reduce((total, member) => total + of(member), 0);
+    return { waiting: gateway.router.waiting(), inflight: sum(loadOf), capacity: sum(capacityOf) };
+  };
+  const counted = metrics(registry, gauges, () => told.samples());
   const feeds = receiptFeeds((jws, worker) => receipts.collect(jws, worker));
   const chains = receiptChains({ store, log, monotonicMs, onGap: (missing) => counted.receiptGap(missing) });
   const receipts = ledger({
@@ -62,6 +79,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     acknowledge: feeds.acknowledge,
     onWritten: chains.added,
     onOutcome: (outcome) => counted.receipt(outcome),
+    onReceipt: ({ function: ran, outcome }) => rollouts.ended(ran.version, outcome),
   });
   const admitting = admission({
     feeds,
@@ -76,6 +94,17 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
+  const told = workerMetrics({ registry, admission: admitting, log });
+  const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
+  const random = seededRandom(randomBytes(16));
+  const rollouts = rolloutWatch({
+    store,
+    fleet: view,
+    monotonicMs,
+    now,
+    log,
+    onStop: (reason) => counted.rolloutStopped(reason),
+  });
   const gateway = {
     store,
     blobs,
@@ -87,10 +116,21 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     admission: admitting,
     catalogue: catalogue(store),
     consent: operatorConsent(store, options.admit),
-    router: router({ registry, admission: admitting, store }),
+    fleet: view,
+    router: router({
+      fleet: view,
+      store,
+      monotonicMs,
+      random,
+      onLoad: (outcome) => counted.load(outcome),
+      onShed: () => counted.shed(),
+    }),
+    rollouts,
+    random,
     ledger: receipts,
     batches: batches({ store, signer: state.batchSigner, now, log }),
     metrics: counted,
+    tracing,
     tokens: state.tokens,
     resultKey: state.resultSigner.publicJwk,
     policy: policyName,
@@ -106,12 +146,30 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     async stop() {
       await Promise.all([close(main.server), close(admin.server)]);
       blobs.close();
+      told.stop();
+      view.stop();
       await receipts.flush(); // while workers can still be told
       await admitting.stop();
       await receipts.flush();
       chains.stop();
       await gateway.batches.stop();
+      await tracing.stop();
       await store.close();
+    },
+  };
+}
+
+/** A registry whose changes the fleet's view follows. */
+function followed(registry: Registry, view: Fleet): Registry {
+  return {
+    ...registry,
+    admit(worker) {
+      registry.admit(worker);
+      view.joined(worker.workerId);
+    },
+    remove(workerId) {
+      registry.remove(workerId);
+      view.left(workerId);
     },
   };
 }
@@ -121,9 +179,17 @@ type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Respons
 function listen(fetch: Fetch, address: string): Promise<{ server: Server; url: string }> {
   const { host, port } = parseAddress(address);
   // The adaptor would replace the global Request and Response of the whole process; only its own are needed.
-  const server = createAdaptorServer({ fetch: fetch as never, overrideGlobalObjects: false }) as Server;
-  // An upload of a model may take hours; slow heads are cut by headersTimeout, slow calls by their deadline.
-  server.requestTimeout = 0;
+  const server = createAdaptorServer({
+    fetch: fetch as never,
+    overrideGlobalObjects: false,
+    // An upload of a model may take hours; slow calls are cut by their deadline.
+    serverOptions: { requestTimeout: 0, headersTimeout: HEAD_MS_MAX, connectionsCheckingInterval: HEAD_MS_MAX / 2 },
+  }) as Server;
+  // What headersTimeout counts from is the first byte.
+  server.on('connection', (socket) => {
+    const silent = setTimeout(() => void (socket.bytesRead === 0 && socket.destroy()), HEAD_MS_MAX);
+    socket.once('close', () => clearTimeout(silent));
+  });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

@@ -37,6 +37,8 @@ export interface House {
   call(method: string, path: string, options?: CallOptions): Promise<Response>;
   tenant(name: string): Promise<string>;
   deploy(token: string, signed: SignedManifest, bundle?: Uint8Array): Promise<Response>;
+  /** Stores a version that gets no requests. */
+  upload(token: string, signed: SignedManifest, bundle?: Uint8Array): Promise<Response>;
   worker(options?: Partial<ThrowawayOptions>): Promise<ThrowawayWorker>;
 }
 
@@ -95,6 +97,11 @@ export async function openHouse(change: Partial<GatewayOptions> = {}): Promise<H
       house.call('POST', `/v1/functions/${manifest.tenant}/${manifest.name}/versions`, {
         token,
         body: { manifest: jws, bundle: toBase64url(bundle) },
+      }),
+    upload: (token, { manifest, jws }, bundle = BUNDLE) =>
+      house.call('POST', `/v1/functions/${manifest.tenant}/${manifest.name}/versions`, {
+        token,
+        body: { manifest: jws, bundle: toBase64url(bundle), deploy: false },
       }),
     worker: (options = {}) =>
       throwawayWorker({

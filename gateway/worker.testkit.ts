@@ -1,20 +1,25 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import 'reflect-metadata';
-import { Metadata, Server, ServerCredentials, status, type ServerDuplexStream } from '@grpc/grpc-js';
+import { Metadata, status, type ServerDuplexStream, type ServerWritableStream } from '@grpc/grpc-js';
 import { X509CertificateGenerator } from '@peculiar/x509';
 import type { Attester } from '../attestation/attester/index.ts';
 import {
   GRPC_CODE_KEY,
-  workerService,
   type EvidenceRequest,
   type InvokeHead,
   type InvokeRequest,
   type InvokeResponse,
+  type InvokeTimings,
   type LoadFunctionRequest,
+  type WorkerStatus,
 } from '../proto/grpc.ts';
 import { nodeSuite } from '../proto/node.ts';
+import { listenForSessions } from '../runtime/agent/session-listener.ts';
 import {
+  callerNonce,
   CfnError,
+  channelNonce,
   concatBytes,
   CONTENT_END,
   createRequestOpener,
@@ -35,8 +40,10 @@ import {
   verifyBundle,
   verifyManifest,
   workerId as workerIdOf,
+  type Channel,
   type DecodedRequest,
   type Evidence,
+  type Receipt,
   type SignedManifest,
 } from '../proto/index.ts';
 
@@ -50,13 +57,23 @@ export interface Answer {
 export interface ThrowawayWorker {
   readonly address: string;
   readonly workerId: string;
+  readonly tls: TlsIdentity;
+  readonly keysDocument: Uint8Array;
   /** Versions that were handed over, in order, repeats included. */
   readonly loads: string[];
   readonly invocations: InvokeHead[];
   /** Calls whose caller went away. */
   cancelled: number;
+  /** Tells all gateways this of itself, and whoever asks later; until then it says nothing of itself. */
+  tell(status: WorkerStatus): void;
   /** Drops every connection, as a killed process does. */
   kill(): void;
+}
+
+export interface TlsIdentity {
+  readonly privateKeyPem: string;
+  readonly certificatePem: string;
+  readonly spki: string;
 }
 
 export interface ThrowawayOptions {
@@ -64,12 +81,26 @@ export interface ThrowawayOptions {
   readonly gatewayCertificatePem: string;
   readonly listen?: string;
   readonly run: (request: DecodedRequest, worker: ThrowawayWorker) => Answer | Promise<Answer>;
+  /** Opens nothing, and answers as many bytes as came, with a receipt: all that a relay can tell apart. */
+  readonly blind?: boolean;
   /** What an attacker between worker and gateway, or a worker that turned bad, makes of the evidence. */
   readonly tamper?: (evidence: Evidence) => Evidence | Promise<Evidence>;
+  /** How it makes evidence of admission. Default: as the contract says. */
+  readonly evidenceFor?: (nonce: Buffer, channel: Channel) => Promise<Evidence>;
+  /** A TLS key that another machine has, too. */
+  readonly tls?: TlsIdentity;
   /** Another TLS key in the keys document than the one served. */
   readonly foreignTlsKey?: boolean;
+  /** What a worker that lies says it loaded. */
+  readonly claimedVersion?: (version: string) => string;
+  /** What it says of the steps of an invocation, where it is asked. */
+  readonly timings?: () => InvokeTimings;
+  /** What it says of itself. */
+  readonly metrics?: () => object;
   /** What becomes of a receipt on its way to the ledger. */
   readonly alterReceipt?: (jws: string) => string;
+  /** Runs before a version is taken; throws what the worker refuses it with. */
+  readonly onLoad?: (signed: SignedManifest) => void | Promise<void>;
 }
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
@@ -79,7 +110,7 @@ type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
  * are closures of the test.
  */
 export async function throwawayWorker(options: ThrowawayOptions): Promise<ThrowawayWorker> {
-  const tls = await tlsIdentity();
+  const tls = options.tls ?? (await tlsIdentity());
   const ohttp = await generateOhttpKeys(1, nodeSuite);
   const receiptKeys = (await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify'])) as CryptoKeyPair;
   const document = encodeWorkerKeys({
@@ -91,11 +122,16 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   });
   const workerId = await workerIdOf(document);
   const functions = new Map<string, SignedManifest>();
+  const watching = new Set<ServerWritableStream<object, WorkerStatus>>();
+  let told: WorkerStatus | undefined;
   let admissionEvidence = '';
   let sequence = 0;
 
-  async function getEvidence({ nonce, admission }: EvidenceRequest): Promise<{ evidence: Buffer }> {
-    const honest = await options.attester.collect(new Uint8Array(nonce), document);
+  async function getEvidence({ nonce, admission }: EvidenceRequest, channel: Channel): Promise<{ evidence: Buffer }> {
+    if (admission && options.evidenceFor !== undefined)
+      return { evidence: Buffer.from(JSON.stringify(await options.evidenceFor(nonce, channel))) };
+    const quoted = await (admission ? channelNonce(nonce, channel) : callerNonce(nonce));
+    const honest = await options.attester.collect(quoted, document);
     const evidence = (await options.tamper?.(honest)) ?? honest;
     if (admission) admissionEvidence = await evidenceDigest(honest);
     return { evidence: Buffer.from(JSON.stringify(evidence)) };
@@ -108,11 +144,13 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       await parseModelPackage(modelManifests[i] ?? new Uint8Array(), digest);
     worker.loads.push(signed.version);
     if (signed.manifest.name === 'unloadable') throw new CfnError('CFN_GRANT_MISSING', 'no grant for this function');
+    await options.onLoad?.(signed);
     functions.set(signed.version, signed);
-    return { version: signed.version };
+    return { version: options.claimedVersion?.(signed.version) ?? signed.version };
   }
 
   async function invoke(call: Call): Promise<void> {
+    if (options.blind === true) return echoUnopened(call);
     const opener = createRequestOpener(ohttp);
     const requestHash = createHash('sha256');
     let requestBytes = 0;
@@ -144,10 +182,47 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     send(sealer.header);
     const answer = await answerOf(plain, signed, options, worker);
     send(await sealer.seal(encodeResponseHead(answer.status, answer.headers ?? [])));
-    for await (const piece of answer.body) send(await sealer.seal(encodeContentChunk(piece)));
+    for await (const piece of answer.body) {
+      send(await sealer.seal(encodeContentChunk(piece)));
+      if (call.writableNeedDrain) await Promise.race([once(call, 'drain'), once(call, 'cancelled')]);
+    }
     send(await sealer.seal(CONTENT_END));
-    const { manifest } = signed;
-    const receipt = await signReceipt(
+    const receipt = await receiptOf(
+      head,
+      signed,
+      { digest: requestHash.digest('hex'), bytes: requestBytes },
+      { digest: responseHash.digest('hex'), bytes: responseBytes, status: answer.status },
+    );
+    call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
+    const timings = head.trace === true ? options.timings?.() : undefined;
+    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt, ...(timings && { timings }) } });
+    call.end();
+  }
+
+  async function echoUnopened(call: Call): Promise<void> {
+    let head: InvokeHead | undefined;
+    let bytes = 0;
+    for await (const message of call.iterator({ destroyOnReturn: false }) as AsyncIterable<InvokeRequest>) {
+      head ??= message.head;
+      if (message.chunk === undefined) continue;
+      bytes += message.chunk.length;
+      if (!call.write({ chunk: message.chunk })) await once(call, 'drain');
+    }
+    const signed = functions.get(head?.version ?? '');
+    if (head === undefined || signed === undefined)
+      throw new CfnError('CFN_FUNCTION_NOT_FOUND', 'this worker has no such version');
+    const digest = '0'.repeat(64);
+    call.write({ end: { receipt: await receiptOf(head, signed, { digest, bytes }, { digest, bytes, status: 200 }) } });
+    call.end();
+  }
+
+  function receiptOf(
+    head: InvokeHead,
+    { manifest, version }: SignedManifest,
+    request: Receipt['request'],
+    response: Receipt['response'],
+  ): Promise<string> {
+    return signReceipt(
       {
         format: 'cfn/receipt/v1',
         id: head.requestId,
@@ -155,11 +230,11 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
         worker: workerId,
         tee: 'simulated',
         evidence: admissionEvidence,
-        function: { tenant: manifest.tenant, name: manifest.name, version: signed.version },
+        function: { tenant: manifest.tenant, name: manifest.name, version },
         models: [],
-        request: { digest: requestHash.digest('hex'), bytes: requestBytes },
-        response: { digest: responseHash.digest('hex'), bytes: responseBytes, status: answer.status },
-        outcome: answer.status === 200 ? 'ok' : 'CFN_FUNCTION_THREW',
+        request,
+        response,
+        outcome: response.status === 200 ? 'ok' : 'CFN_FUNCTION_THREW',
         usage: { cpuMs: 1, wallMs: 1, engineMs: 0, engineCalls: 0 },
         egress: [],
         wipe: {
@@ -173,36 +248,36 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
       },
       async (data) => new Uint8Array(await crypto.subtle.sign('Ed25519', receiptKeys.privateKey, data)),
     );
-    call.write({ chunk: await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])) });
-    call.write({ end: { receipt: options.alterReceipt?.(receipt) ?? receipt } });
-    call.end();
   }
 
-  const server = new Server({ 'grpc.max_receive_message_length': 24 * 1024 * 1024 });
-  server.addService(workerService, {
-    getEvidence: unary(getEvidence),
+  const identity = { ...tls, gatewayCertificatePem: options.gatewayCertificatePem };
+  const grpc = { 'grpc.max_receive_message_length': 24 * 1024 * 1024 };
+  const listener = await listenForSessions(options.listen ?? '127.0.0.1:0', grpc, identity, (channel) => ({
+    getEvidence: unary((request: EvidenceRequest) => getEvidence(request, channel)),
     loadFunction: unary(loadFunction),
+    metrics: unary(async () => options.metrics?.() ?? {}),
     invoke: (call: Call) => {
       invoke(call).catch((cause: unknown) => call.emit('error', grpcError(cause)));
     },
-  });
-  const credentials = ServerCredentials.createSsl(
-    Buffer.from(options.gatewayCertificatePem),
-    [{ private_key: Buffer.from(tls.privateKeyPem), cert_chain: Buffer.from(tls.certificatePem) }],
-    true,
-  );
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(options.listen ?? '127.0.0.1:0', credentials, (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
-  });
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => {
+      watching.add(call);
+      call.once('cancelled', () => watching.delete(call));
+      if (told !== undefined) call.write(told);
+    },
+  }));
   const worker: ThrowawayWorker = {
-    address: `127.0.0.1:${port}`,
+    address: listener.address,
+    tls,
+    keysDocument: document,
     workerId,
     loads: [],
     invocations: [],
     cancelled: 0,
-    kill: () => server.forceShutdown(),
+    tell(next) {
+      told = next;
+      for (const call of watching) call.write(next);
+    },
+    kill: () => listener.kill(),
   };
   return worker;
 }
@@ -245,7 +320,7 @@ function grpcError(cause: unknown): Error {
   return Object.assign(new Error(message), { code: status.FAILED_PRECONDITION, details: message, metadata });
 }
 
-async function tlsIdentity(): Promise<{ privateKeyPem: string; certificatePem: string; spki: string }> {
+async function tlsIdentity(): Promise<TlsIdentity> {
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const certificate = await X509CertificateGenerator.createSelfSigned({

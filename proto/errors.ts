@@ -380,10 +380,13 @@ export const EXIT_CODES: Readonly<Record<Fault, number>> = { caller: 2, system: 
 export class CfnError extends Error {
   override readonly name = 'CfnError';
   readonly code: ErrorCode;
+  /** When trying again may help, in seconds from now, where that is known: the `Retry-After` of the answer. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions & { readonly retryAfterSeconds?: number }) {
     super(message, options);
     this.code = code;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   get fault(): Fault {

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import {
   loadPackageDefinition,
   type ClientDuplexStream,
+  type ClientReadableStream,
   type Metadata,
   type ServiceClientConstructor,
   type ServiceDefinition,
@@ -36,6 +37,28 @@ export interface InvokeHead {
   readonly requestId: string;
   readonly version: string;
   readonly deadlineMs: number;
+  readonly trace?: boolean;
+}
+/** Microseconds. Zeros are absent on the wire. */
+export interface InvokeTimings {
+  readonly openedUs?: number;
+  readonly startedUs?: number;
+  readonly answeredUs?: number;
+  readonly wipedUs?: number;
+  readonly engineUs?: number;
+}
+/** Zeros are absent on the wire. */
+export interface MetricsReply {
+  readonly requests?: readonly { readonly outcome?: string; readonly count?: number }[];
+  readonly engineMs?: number;
+  readonly engineCalls?: number;
+  readonly wiped?: number;
+  readonly unwiped?: number;
+  readonly wipeMs?: number;
+  readonly sandboxes?: number;
+  readonly engines?: number;
+  readonly leases?: number;
+  readonly memoryBytes?: number;
 }
 export interface InvokeRequest {
   readonly part?: 'head' | 'chunk';
@@ -45,7 +68,17 @@ export interface InvokeRequest {
 export interface InvokeResponse {
   readonly part?: 'chunk' | 'end';
   readonly chunk?: Buffer | Uint8Array;
-  readonly end?: { readonly receipt: string };
+  readonly end?: { readonly receipt: string; readonly timings?: InvokeTimings };
+}
+/** Fields that are zero, false or empty are absent on the wire. */
+export interface WorkerStatus {
+  readonly inflight?: number;
+  readonly capacity?: number;
+  readonly versions?: readonly { readonly version: string; readonly inflight?: number }[];
+  readonly models?: readonly string[];
+  readonly memoryFree?: number;
+  readonly memoryBudget?: number;
+  readonly leaving?: boolean;
 }
 
 export interface ReceiptAcknowledgement {
@@ -66,8 +99,10 @@ export interface WorkerClient {
   getEvidence: Unary<EvidenceRequest, EvidenceReply>;
   loadFunction: Unary<LoadFunctionRequest, LoadFunctionReply>;
   abort: Unary<AbortRequest, AbortReply>;
+  metrics: Unary<object, MetricsReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
   receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
+  watch(request: object): ClientReadableStream<WorkerStatus>;
   close(): void;
 }
 

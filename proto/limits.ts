@@ -50,8 +50,12 @@ export const ADMISSION_LEASE_MS = 60_000;
 export const WORKER_KEYS_MS = 24 * 60 * 60_000;
 /** Isolates kept ready per sandbox. */
 export const ISOLATE_POOL_SIZE = 4;
-/** Requests that may wait or run on one worker at once. */
+/** Requests that may wait or run on one worker at once, where it says nothing else. */
 export const WORKER_INFLIGHT_MAX = 256;
+/** Function versions, and models, that a worker names in its status. */
+export const STATUS_ENTRIES_MAX = 1_024;
+/** Between two looks at what a worker's status is, and between two messages that say the same, in ms. */
+export const STATUS_MS = { look: 100, beat: 2_000 } as const;
 /** Fetches of one invocation: at once, in all, and the bytes of their bodies. First guesses. */
 export const EGRESS_CONCURRENT_MAX = 8;
 export const EGRESS_CALLS_MAX = 200;

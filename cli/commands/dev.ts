@@ -60,7 +60,7 @@ async function dev(projectDir: string, { port, state }: DevOptions, cli: Cli): P
     leave = await offerSettings(projectDir, settings);
     await pushModels(projectDir, project, settings, cli);
     await pushSecrets(projectDir, project, settings, cli);
-    const deployment = await deployProject(projectDir, settings, cli, () => ({}));
+    const deployment = await deployProject(projectDir, settings, cli, { secretsAt: () => ({}) });
     const failure = loadFailure(deployment);
     if (failure !== undefined) throw failure;
     announce(deployment, project, settings, cli);
@@ -166,7 +166,7 @@ async function deployOnChange(
       const project = await readFunctionConfig(projectDir);
       await pushModels(projectDir, project, settings, cli);
       await pushSecrets(projectDir, project, settings, cli);
-      const deployment = await deployProject(projectDir, settings, cli, () => ({}));
+      const deployment = await deployProject(projectDir, settings, cli, { secretsAt: () => ({}) });
       for (const line of deploymentLines(deployment)) output.note(line);
     } catch (error) {
       // With --json stdout and stderr hold one document each, said at the start and at the end.

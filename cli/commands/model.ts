@@ -1,10 +1,9 @@
 import { lstat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { CfnError, grantSchema, KEY_LEASE_MS, parseKbsUrl } from '../../proto/index.ts';
+import { CfnError, grantSchema, KEY_LEASE_MS, parseKbsUrl, parseDuration } from '../../proto/index.ts';
 import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
-import { parseDuration } from '../duration.ts';
 import { parseFunctionName } from '../function-name.ts';
 import { fileKeeper, type KeyKeeper } from '../key-keeper.ts';
 import { registerGrants } from '../kms/grants.ts';

@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
-import { CfnError, digestSchema, secretListSchema } from '../../proto/index.ts';
+import { CfnError, digestSchema, secretListSchema, parseDuration } from '../../proto/index.ts';
 import { openAuthorKey } from '../author-key.ts';
 import type { Cli } from '../context.ts';
-import { parseDuration } from '../duration.ts';
 import {
   changedSchema,
   demandSecretName,

@@ -20,6 +20,8 @@ export const deployRequestSchema = z.strictObject({
   manifest: z.string().max(MANIFEST_BYTES_MAX),
   /** base64url */
   bundle: z.string().max(BUNDLE_TEXT_MAX),
+  /** `false`: kept, for a deployment that names it. */
+  deploy: z.boolean().default(true),
 });
 
 /** Deployment. The gateway is a carrier: it checks early, and the worker checks again for itself. */
@@ -46,9 +48,10 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
         throw new CfnError('CFN_MODEL_NOT_FOUND', `model ${model} with digest ${digest} is not in the catalogue`);
     }
     const deployedAt = gateway.now().toISOString();
-    const added = await gateway.store.addVersion({ tenant, name, version, jws, bundle }, deployedAt);
-    gateway.log('function.deployed', { tenant, function: name, version });
-    const workers = await gateway.router.loadEverywhere(signed);
+    const add = body.deploy ? gateway.store.addVersion : gateway.store.uploadVersion;
+    const added = await add({ tenant, name, version, jws, bundle }, deployedAt);
+    gateway.log(body.deploy ? 'function.deployed' : 'function.uploaded', { tenant, function: name, version });
+    const workers = body.deploy ? await gateway.router.deploy(signed) : [];
     return c.json(
       { tenant, name, version, url: `${new URL(c.req.url).origin}/f/${tenant}/${name}/`, workers },
       added ? 201 : 200,
@@ -64,7 +67,8 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   app.get('/v1/functions/:tenant/:name', async (c) => {
     const { tenant, name } = c.req.param();
     requireTenant(await authenticate(c, gateway), tenant);
-    const { manifest, version, author, jws } = await gateway.catalogue.current(tenant, name);
+    const [{ signed }] = (await gateway.catalogue.deployed(tenant, name)).versions;
+    const { manifest, version, author, jws } = signed;
     return c.json({ tenant, name, version, author, manifest, jws });
   });
 }

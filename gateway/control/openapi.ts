@@ -6,7 +6,8 @@ import { consentRequestSchema } from './consents.ts';
 import { deployRequestSchema } from './functions.ts';
 import { tenantRequestSchema } from './tenants.ts';
 import { tokenRequestSchema } from './tokens.ts';
-import { workerRequestSchema } from './workers.ts';
+import { deploymentRequestSchema, rollbackRequestSchema } from './versions.ts';
+import { cordonRequestSchema, workerRequestSchema } from './workers.ts';
 
 interface Operation {
   readonly summary: string;
@@ -51,8 +52,39 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'GET /v1/functions': { summary: 'List functions', roles: ['operator', 'tenant'] },
   'GET /v1/functions/{tenant}/{name}': { summary: 'The current version', roles: ['operator', 'tenant'] },
+  'GET /v1/functions/{tenant}/{name}/versions': {
+    summary: 'List versions, with the percentage of requests that each gets',
+    roles: ['operator', 'tenant'],
+  },
+  'GET /v1/functions/{tenant}/{name}/versions/{version}': { summary: 'One version', roles: ['operator', 'tenant'] },
+  'GET /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'List deployments, the newest first',
+    roles: ['operator', 'tenant'],
+  },
+  'POST /v1/functions/{tenant}/{name}/deployments': {
+    summary: 'Split requests between versions',
+    roles: ['operator', 'tenant'],
+    body: deploymentRequestSchema,
+  },
+  'POST /v1/functions/{tenant}/{name}/rollback': {
+    summary: 'Go back to a version, by default the one before',
+    roles: ['operator', 'tenant'],
+    body: rollbackRequestSchema,
+  },
   'POST /v1/workers': { summary: 'Admit the worker at an address', roles: ['operator'], body: workerRequestSchema },
-  'GET /v1/workers': { summary: 'List admitted workers', roles: ['operator'] },
+  'GET /v1/workers': {
+    summary: 'List admitted workers; ?why or ?why=tenant/function explains what is where',
+    roles: ['operator'],
+  },
+  'POST /v1/workers/{id}/cordon': {
+    summary: 'Give a worker no new requests, or give it some again',
+    roles: ['operator'],
+    body: cordonRequestSchema,
+  },
+  'POST /v1/workers/{id}/drain': {
+    summary: 'Wait until a worker has no request, and take it out',
+    roles: ['operator'],
+  },
   'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', roles: ['operator'] },
   'POST /v1/consents': {
     summary: 'Admit or dismiss a function, a model, or all of an owner',

@@ -1,7 +1,7 @@
 export interface FunctionRecord {
   readonly tenant: string;
   readonly name: string;
-  /** The current version: SHA-256 of the manifest's payload, hexadecimal. */
+  /** The version that gets most requests: SHA-256 of the manifest's payload, hexadecimal. */
   readonly version: string;
   readonly deployedAt: string;
 }
@@ -16,7 +16,9 @@ export interface FunctionVersion {
 }
 
 export interface FunctionStore {
-  /** Stores a version and makes it the current one, in one step. `false`: this version was stored before. */
+  /** Stores a version, and deploys nothing. `false`: this version was stored before. */
+  uploadVersion(version: FunctionVersion, at: string): Promise<boolean>;
+  /** Stores a version and deploys it for all requests, in one step. `false`: this version was stored before. */
   addVersion(version: FunctionVersion, deployedAt: string): Promise<boolean>;
   functions(tenant?: string): Promise<FunctionRecord[]>;
   currentVersion(tenant: string, name: string): Promise<FunctionRecord | undefined>;

@@ -1,4 +1,5 @@
 // The door of the store: what the gateway may not lose.
+export type { Deployment, DeploymentCause, VersionRecord } from './deployments.ts';
 export type { FunctionRecord, FunctionVersion } from './functions.ts';
 export type { ModelRecord } from './models.ts';
 export type { LedgerEntry, SealedBatch, StoredReceipt, UsageQuery } from './receipts.ts';

@@ -38,7 +38,9 @@ function host() {
       throw new Error('no model here');
     },
     close: async () => undefined,
+    resident: () => [],
     pids: () => [],
+    leases: () => 0,
   };
   const sandboxes = spareProcess<PreparedSandbox>(async () => ({
     pid: 1,
@@ -56,13 +58,18 @@ function host() {
         retired: first ? retired.promise : ended,
         invoke,
         abort: () => undefined,
+        inflight: () => 0,
         retire: () => undefined,
         kill: () => undefined,
       };
     },
   }));
   return {
-    functions: functionHost(models, { acquire: async () => undefined }, sandboxes),
+    functions: functionHost(models, { acquire: async () => undefined }, sandboxes, {
+      idleMs: 600_000,
+      memoryBytes: 2 ** 30,
+      monotonicMs: () => performance.now(),
+    }),
     seen,
     retireFirst: retired.resolve,
   };

@@ -1,16 +1,22 @@
 import {
   Metadata,
-  Server,
-  ServerCredentials,
   status,
   type sendUnaryData,
   type ServerDuplexStream,
   type ServerUnaryCall,
+  type ServerWritableStream,
 } from '@grpc/grpc-js';
-import { BUNDLE_BYTES_MAX, CfnError, toCfnError, utf8, type ErrorCode } from '../../proto/index.ts';
+import {
+  BUNDLE_BYTES_MAX,
+  callerNonce,
+  CfnError,
+  channelNonce,
+  toCfnError,
+  utf8,
+  type ErrorCode,
+} from '../../proto/index.ts';
 import {
   GRPC_CODE_KEY,
-  workerService,
   type AbortReply,
   type AbortRequest,
   type EvidenceReply,
@@ -21,6 +27,8 @@ import {
   type LoadFunctionRequest,
   type ReceiptAcknowledgement,
   type OutstandingReceipts,
+  type MetricsReply,
+  type WorkerStatus,
 } from '../../proto/grpc.ts';
 import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
@@ -28,21 +36,20 @@ import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
 import { serveReceipts } from './receipt-feed.ts';
 import type { ReceiptBook } from './receipts.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
+import { listenForSessions, type SessionListener } from './session-listener.ts';
+import type { StatusSource } from './status.ts';
 
 const NONCE_BYTES = 32;
-/** How long a worker that stops waits for its last receipts to be acknowledged, in ms. */
-const LAST_RECEIPTS_MS = 800;
 /** A bundle, its manifests, and room for the framing. */
 const MESSAGE_BYTES_MAX = BUNDLE_BYTES_MAX + 8 * 1024 * 1024;
+const OPTIONS = {
+  'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+  'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+};
 
-export interface WorkerServer {
-  /** host:port actually bound */
-  readonly address: string;
-  stop(): Promise<void>;
-}
-
-/** Serves worker.proto over mutual TLS: only the holder of the given gateway certificate's key gets in. */
-export async function serveWorker(
+/** Serves worker.proto, each call in the TLS session that it came by. */
+export function serveWorker(
   listen: string,
   deps: {
     readonly keys: WorkerKeyring;
@@ -51,19 +58,21 @@ export async function serveWorker(
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
     readonly receipts: ReceiptBook;
+    /** On the clock of {@link receipts}, ms. */
     readonly leaseClockMs: () => number;
+    /** Aborted when nobody is told of receipts any more. */
+    readonly lastReceipts: AbortSignal;
+    readonly metrics: Pick<WorkerMetrics, 'reply'>;
+    readonly status: StatusSource;
   },
-): Promise<WorkerServer> {
-  const server = new Server({
-    'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
-  });
-  const stopping = new AbortController();
-  server.addService(workerService, {
+): Promise<SessionListener> {
+  const identity = { ...deps.keys.tls, gatewayCertificatePem: deps.gatewayCertificatePem };
+  return listenForSessions(listen, OPTIONS, identity, (channel) => ({
     getEvidence: unary<EvidenceRequest, EvidenceReply>(async ({ nonce, admission }) => {
       if (nonce?.length !== NONCE_BYTES)
         throw new CfnError('CFN_INPUT_INVALID', `nonce must have ${NONCE_BYTES} bytes`);
-      const evidence = await deps.evidence.collect(nonce, admission);
+      const quoted = await (admission ? channelNonce(nonce, channel) : callerNonce(nonce));
+      const evidence = await deps.evidence.collect(quoted, admission);
       return { evidence: Buffer.from(utf8(JSON.stringify(evidence))) };
     }),
     loadFunction: unary<LoadFunctionRequest, LoadFunctionReply>(async ({ manifest, bundle, modelManifests }) => {
@@ -78,26 +87,10 @@ export async function serveWorker(
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
     receipts: (call: ServerDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>) =>
-      void serveReceipts(call, deps.receipts, deps.leaseClockMs, stopping.signal),
-  });
-  const { privateKeyPem, certificatePem } = deps.keys.tls;
-  const credentials = ServerCredentials.createSsl(
-    Buffer.from(deps.gatewayCertificatePem),
-    [{ private_key: Buffer.from(privateKeyPem), cert_chain: Buffer.from(certificatePem) }],
-    true,
-  );
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(listen, credentials, (error, bound) => (error === null ? resolve(bound) : reject(error)));
-  });
-  return {
-    address: `${listen.slice(0, listen.lastIndexOf(':'))}:${port}`,
-    stop: () =>
-      new Promise((resolve) => {
-        server.tryShutdown(() => resolve());
-        void deps.receipts.settled(LAST_RECEIPTS_MS).then(() => stopping.abort());
-        setTimeout(() => server.forceShutdown(), 1_000).unref();
-      }),
-  };
+      void serveReceipts(call, deps.receipts, deps.leaseClockMs, deps.lastReceipts),
+    metrics: unary<object, MetricsReply>(async () => deps.metrics.reply()),
+    watch: (call: ServerWritableStream<object, WorkerStatus>) => deps.status.stream(call),
+  }));
 }
 
 function unary<Q, R>(handle: (request: Partial<Q> & Q) => Promise<R>) {

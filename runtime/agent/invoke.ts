@@ -21,6 +21,8 @@ import { egressSession, type EgressDeps, type EgressSession } from './egress/ses
 import type { InvocationEnd, InvocationRequest } from './sandbox-process.ts';
 import { sealedAnswer, type SealedAnswer } from './sealed-answer.ts';
 import { sealedBytes } from './sealed-bytes.ts';
+import { timeline, type Timeline } from './timeline.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
 
 type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
 
@@ -33,6 +35,8 @@ export interface Invoker {
   serve(call: Call): Promise<void>;
   /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
   abort(requestId: string): Promise<string | undefined>;
+  /** Requests under way. */
+  inflight(): number;
 }
 
 export interface InvokerDeps {
@@ -43,6 +47,10 @@ export interface InvokerDeps {
   readonly receipts: Pick<ReceiptBook, 'reserve'>;
   readonly now: () => Date;
   readonly egress: EgressDeps;
+  readonly metrics: Pick<WorkerMetrics, 'invoked'>;
+  readonly monotonicMs: () => number;
+  /** Requests at once. Gateways keep to it; several of them may overlook one another. */
+  readonly capacity: number;
 }
 
 interface Active {
@@ -57,26 +65,31 @@ export function invoker(deps: InvokerDeps): Invoker {
     const parts = callMessages(call);
     const head = await takeHead(parts);
     const place = deps.receipts.reserve();
+    const times = timeline(deps.monotonicMs);
     const gone = new AbortController();
     const receipt = Promise.withResolvers<string | undefined>();
     call.once('cancelled', () => gone.abort());
     active.set(head.requestId, { gone, receipt });
     const sealed = sealedBytes(chunks(parts));
     try {
+      if (active.size > deps.capacity) throw new CfnError('CFN_BUSY', `${active.size - 1} requests are under way here`);
       const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
       deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
       const request = await openRequest(deps.keys.ohttp, sealed, bodyLimits(limits).requestBytesMax);
+      times.mark('opened');
       try {
         const answer = await sealedAnswer(request, call, gone.signal);
-        const { refusal, ...ran } = await run(deps, head, request, answer, gone.signal);
+        const { refusal, ...ran } = await run(deps, head, request, answer, gone.signal, times);
         await answer.flushed();
         const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
         // A refusal is said outside the seal.
         const status = refusal === undefined ? {} : { status: refusal.status };
         const digests = { request: sealed.digest(), response: { ...answer.digest(), ...status } };
-        const jws = await place.sign(claims(deps, head, { ...digests, ...ran, agentBytesOverwritten }));
+        const claimed = claims(deps, head, { ...digests, ...ran, agentBytesOverwritten });
+        deps.metrics.invoked(claimed, times.wipeMs());
+        const jws = await place.sign(claimed);
         receipt.resolve(jws);
-        await answer.finish(jws);
+        await answer.finish(jws, head.trace === true ? times.timings(claimed.usage.engineMs) : undefined);
         if (refusal !== undefined) throw refusal;
         call.end();
       } finally {
@@ -103,6 +116,7 @@ export function invoker(deps: InvokerDeps): Invoker {
       it?.gone.abort();
       return it?.receipt.promise;
     },
+    inflight: () => active.size,
   };
 }
 
@@ -125,6 +139,7 @@ async function run(
   request: OpenedRequest,
   answer: SealedAnswer,
   gone: AbortSignal,
+  times: Timeline,
 ): Promise<Outcome> {
   let running: ReadyFunction | undefined;
   let end: InvocationEnd | undefined;
@@ -138,6 +153,7 @@ async function run(
       );
     }
     running = await deps.functions.ready(head.version);
+    times.mark('started');
     const over = await countInvocation(running.models.map(({ count }) => count));
     let session: EgressSession | undefined;
     const { allow } = running.signed.manifest.egress;
@@ -149,7 +165,9 @@ async function run(
         answer,
         gone,
         (reply) => (session = egressSession(allow, deps.egress, reply)),
+        times,
       );
+      times.mark('wiped');
     } finally {
       egress = session?.close() ?? [];
       over();
@@ -197,6 +215,7 @@ async function runIn(
   answer: SealedAnswer,
   gone: AbortSignal,
   egress: InvocationRequest['egress'],
+  times: Timeline,
 ): Promise<InvocationEnd> {
   const { limits } = signed.manifest;
   const { message, rest } = request;
@@ -207,6 +226,7 @@ async function runIn(
   if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');
   try {
     return await sandbox.invoke(head.requestId, { message, rest, wallMs, egress }, async (piece, status) => {
+      times.mark('answered');
       if (request.broken()) return void piece.fill(0); // what a function makes of half a request is no answer
       if (answer.plainBytes() + piece.length <= bytesMax) return answer.write(piece, status);
       piece.fill(0);
@@ -241,7 +261,8 @@ async function takeHead(parts: AsyncIterator<InvokeRequest>): Promise<InvokeHead
   ) {
     throw new CfnError('CFN_REQUEST_MALFORMED', 'the first message must be a head with request id and version');
   }
-  return { requestId: head.requestId, version: head.version, deadlineMs: head.deadlineMs ?? 0 };
+  const { requestId, version, deadlineMs, trace } = head;
+  return { requestId, version, deadlineMs: deadlineMs ?? 0, trace: trace === true };
 }
 
 async function* chunks(parts: AsyncIterator<InvokeRequest>): AsyncGenerator<Uint8Array> {

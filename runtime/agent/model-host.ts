@@ -33,7 +33,11 @@ export interface ModelHost {
   acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse>;
   /** Ends all engines, and tells the KMSs. */
   close(): Promise<void>;
+  /** Digests of the models whose engine runs or starts. */
+  resident(): readonly string[];
   pids(): readonly number[];
+  /** Live leases on keys. */
+  leases(): number;
 }
 
 interface Engine {
@@ -60,6 +64,7 @@ export interface ModelHostDeps {
 export function modelHost(deps: ModelHostDeps): ModelHost {
   const engines = new Map<string, Promise<Engine>>();
   const live = new Set<EngineProcess>();
+  const leases = new Set<string>();
 
   async function acquire(binding: string, packageBytes: Uint8Array, manifest: SignedManifest): Promise<ModelUse> {
     const model = await parseModelPackage(
@@ -151,7 +156,9 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
           void engine.process.setLease(longest).catch(() => undefined);
         },
       });
+      leases.add(lease);
       void held.ended.then((reason) => {
+        leases.delete(lease);
         engine.leases.delete(lease);
         endUnheld(engine);
         if (engine.leases.size > 0) void engine.process.unlisten(socketPath).catch(() => undefined);
@@ -191,7 +198,9 @@ export function modelHost(deps: ModelHostDeps): ModelHost {
       await new Promise(setImmediate); // what follows from their end
       await deps.drops.settled(LAST_WORDS_MS);
     },
+    resident: () => [...engines.keys()],
     pids: () => [...live].map((engine) => engine.pid),
+    leases: () => leases.size,
   };
 }
 

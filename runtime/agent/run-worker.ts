@@ -1,8 +1,9 @@
 import { readFileSync, writeSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Attester } from '../../attestation/attester/index.ts';
 import { httpBlobStore } from '../../artifacts/index.ts';
-import { CfnError, EXIT_CODES, toCfnError } from '../../proto/index.ts';
+import { CfnError, EXIT_CODES, parseDuration, toCfnError, WORKER_INFLIGHT_MAX } from '../../proto/index.ts';
 import { leaseClockMs } from '../lease-clock.ts';
 import { demandOverwriteFreed } from './overwrite-freed.ts';
 import { jsonLog, startWorker, type JailPolicy } from './start-worker.ts';
@@ -20,6 +21,9 @@ const FLAGS = {
   kds: { type: 'string' },
   rim: { type: 'string' },
   ocsp: { type: 'string' },
+  capacity: { type: 'string', default: String(WORKER_INFLIGHT_MAX) },
+  idle: { type: 'string', default: '10m' },
+  'memory-mb': { type: 'string' },
   'child-stderr': { type: 'boolean', default: false },
 } as const;
 
@@ -35,6 +39,22 @@ export function workerFlags(args: readonly string[]) {
 function required(name: keyof typeof FLAGS, value: string | undefined): string {
   if (value === undefined) throw new CfnError('CFN_USAGE', `--${name} is missing`);
   return value;
+}
+
+/** @throws {CfnError} `CFN_USAGE` */
+function count(name: keyof typeof FLAGS, value: string): number {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new CfnError('CFN_USAGE', `--${name} is ${value.slice(0, 50)}, expected a number from 1`);
+}
+
+/** The rest is for the agent, and for what the guesses of `memory-needs.ts` leave out. */
+const MEMORY_SHARE = 0.8;
+const MiB = 1024 * 1024;
+
+/** Of the machine, or of the control group that the worker is in. */
+function machineBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 /** @throws {CfnError} `CFN_USAGE` */
@@ -69,7 +89,14 @@ export async function runWorker(
         fetch,
       }),
       now,
+      monotonicMs: () => performance.now(),
       leaseClockMs,
+      capacity: count('capacity', flags.capacity),
+      idleMs: parseDuration(flags.idle),
+      memoryBytes:
+        flags['memory-mb'] === undefined
+          ? Math.floor(machineBytes() * MEMORY_SHARE)
+          : count('memory-mb', flags['memory-mb']) * MiB,
       fetch,
       childStderr: flags['child-stderr'] ? 'inherit' : 'ignore',
       log: jsonLog(now),

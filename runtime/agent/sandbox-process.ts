@@ -73,6 +73,8 @@ export interface SandboxProcess {
   readonly retired: Promise<void>;
   /** Runs one request. */
   invoke(id: string, request: InvocationRequest, onResponse: OnResponse): Promise<InvocationEnd>;
+  /** Invocations under way. */
+  inflight(): number;
   /** Ends an invocation; the code is what it comes to. */
   abort(id: string, code: ErrorCode): void;
   /** Ends it after the last of its invocations, at once where there is none. */
@@ -230,6 +232,7 @@ export function prepareSandbox({ program, platform }: SandboxCode, options: Chil
     ended,
     retired: retired.promise,
     kill,
+    inflight: () => running.size,
     retire() {
       isRetired = true;
       endIfDone();

@@ -12,7 +12,7 @@ import {
   type CfnError,
   type Receipt,
 } from '../../proto/index.ts';
-import type { InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
+import type { InvokeRequest, InvokeResponse, InvokeTimings } from '../../proto/grpc.ts';
 import type { OpenedRequest } from './open-request.ts';
 
 /** The answer of one request, sealed and sent piece by piece. */
@@ -31,7 +31,7 @@ export interface SealedAnswer {
   digest(): Receipt['response'];
   bytesOverwritten(): number;
   /** Sends the receipt for the ledger, and the final chunk, which carries the receipt alone. */
-  finish(receipt: string): Promise<void>;
+  finish(receipt: string, timings?: InvokeTimings): Promise<void>;
 }
 
 /** @param gone from then on nothing is sent, nor waited for */
@@ -93,9 +93,9 @@ export async function sealedAnswer(
     },
     digest: () => ({ digest: hash.copy().digest('hex'), bytes: sealedBytes, status: status === 0 ? 500 : status }),
     bytesOverwritten: () => overwritten,
-    async finish(receipt) {
+    async finish(receipt, timings) {
       // To the ledger first: whoever has the whole answer was counted, even where this process ends in between.
-      if (!gone.aborted) call.write({ end: { receipt } });
+      if (!gone.aborted) call.write({ end: { receipt, ...(timings && { timings }) } });
       if (!cut) await send(await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])));
     },
   };

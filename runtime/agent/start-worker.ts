@@ -24,6 +24,8 @@ import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
 import { spareProcess } from './spare-process.ts';
+import { workerMetrics } from './worker-metrics.ts';
+import { statusSource } from './status.ts';
 
 export interface WorkerOptions {
   /** host:port; port 0 takes a free one. */
@@ -34,6 +36,8 @@ export interface WorkerOptions {
   /** Where ciphertext of models is fetched. */
   readonly blobs: BlobStore;
   readonly now: () => Date;
+  /** ms, for measuring how long things take. */
+  readonly monotonicMs: () => number;
   /** ms; a host that sets the wall clock back does not stretch a lease. See `lease-clock.ts`. */
   readonly leaseClockMs: () => number;
   /** `required`: every layer of the jail, or the worker does not start. `available`: what this machine has. */
@@ -43,8 +47,17 @@ export interface WorkerOptions {
   readonly childStderr: 'ignore' | 'inherit';
   /** How functions reach the hosts of their manifests. Default: the resolver of the machine, public addresses only, Node's trust anchors. */
   readonly egress?: EgressDeps;
+  /** Requests at once. */
+  readonly capacity: number;
+  /** A function version that nobody called for so long leaves, with its engines and leases, ms. */
+  readonly idleMs: number;
+  /** What sandboxes and engines may need together, in bytes. */
+  readonly memoryBytes: number;
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
+
+/** How long a worker that stops waits for its last receipts to be acknowledged, in ms. */
+const LAST_RECEIPTS_MS = 800;
 
 export type JailPolicy = 'required' | 'available';
 
@@ -80,24 +93,47 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
-  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes);
   const receipts = receiptBook(keys.receipt, options.leaseClockMs);
+  const lastReceipts = new AbortController();
+  const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes, {
+    ...options,
+    monotonicMs: options.leaseClockMs,
+  });
+  const metrics = workerMetrics(() => ({
+    sandboxes: functions.pids().length,
+    engines: models.pids().length,
+    leases: models.leases(),
+    memoryBytes: process.memoryUsage.rss(),
+  }));
   const invocations = invoker({
+    metrics,
+    monotonicMs: options.monotonicMs,
     keys,
     evidence,
     functions,
     refuseReplay: replayGuard(options.now),
     receipts,
     now: options.now,
+    capacity: options.capacity,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
+  });
+  const status = statusSource({
+    functions,
+    models,
+    invoker: invocations,
+    capacity: options.capacity,
+    monotonicMs: options.leaseClockMs,
   });
   const server = await serveWorker(options.listen, {
     ...options,
     keys,
     evidence,
     functions,
+    metrics,
+    status,
     invoker: invocations,
     receipts,
+    lastReceipts: lastReceipts.signal,
   });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
@@ -107,6 +143,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     workerId: keys.workerId,
     jail: layers,
     async stop() {
+      status.leave();
+      await receipts.settled(LAST_RECEIPTS_MS);
+      lastReceipts.abort();
       await server.stop();
       functions.close();
       await models.close();

@@ -204,12 +204,63 @@ export function storeContract(open: () => Store): void {
     await store.close();
   });
 
+  test('remembers which versions a function had deployed, and which it has', async () => {
+    const first = open();
+    await first.addVersion(version('1'), at);
+    expect(await first.uploadVersion(version('2'), at)).toBe(true);
+    expect(await first.uploadVersion(version('2'), at)).toBe(false);
+    expect((await first.currentVersion('acme', 'echo'))?.version).toBe(hex('1'));
+    const split = [
+      { version: hex('1'), percent: 10 },
+      { version: hex('2'), percent: 90 },
+    ];
+    const made = { tenant: 'acme', name: 'echo', versions: split, at, cause: 'versions', message: 'why' } as const;
+    expect(await first.addDeployment(made, 1)).toEqual({ ...made, id: 2 });
+    await first.close();
+    const store = open();
+    expect(await store.currentDeployment('acme', 'echo')).toEqual({ ...made, id: 2 });
+    expect((await store.deployments('acme', 'echo')).map(({ id, cause }) => [id, cause])).toEqual([
+      [2, 'versions'],
+      [1, 'deploy'],
+    ]);
+    expect(await store.versions('acme', 'echo')).toEqual([
+      { version: hex('2'), uploadedAt: at },
+      { version: hex('1'), uploadedAt: at },
+    ]);
+    expect((await store.currentVersion('acme', 'echo'))?.version).toBe(hex('2')); // which gets most
+    expect(await store.versions('other', 'echo')).toEqual([]);
+    await store.close();
+  });
+
+  test('a deployment that another was faster than, or of what is not there, changes nothing', async () => {
+    const store = open();
+    await store.addVersion(version('1'), at);
+    await store.addVersion(version('2'), at);
+    await store.addVersion(version('3', 'other'), at);
+    const whole = (digit: string) =>
+      ({
+        tenant: 'acme',
+        name: 'echo',
+        versions: [{ version: hex(digit), percent: 100 }],
+        at,
+        cause: 'rollback',
+        message: '',
+      }) as const;
+    await expect(store.addDeployment(whole('1'), 1)).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
+    await expect(store.addDeployment(whole('9'))).rejects.toMatchObject({ code: 'CFN_FUNCTION_NOT_FOUND' });
+    await expect(store.addDeployment(whole('3'))).rejects.toMatchObject({ code: 'CFN_FUNCTION_NOT_FOUND' });
+    expect((await store.currentDeployment('acme', 'echo'))?.id).toBe(2);
+    expect((await store.addDeployment(whole('1'), 2)).id).toBe(3);
+    await store.close();
+  });
+
   test('says undefined for what it does not hold', async () => {
     const store = open();
     expect(await store.hasTenant('acme')).toBe(false);
     expect(await store.model('acme/m@1')).toBeUndefined();
     expect(await store.version(hex('1'))).toBeUndefined();
     expect(await store.currentVersion('acme', 'echo')).toBeUndefined();
+    expect(await store.currentDeployment('acme', 'echo')).toBeUndefined();
     expect(await store.receipt('1'.repeat(32))).toBeUndefined();
     expect(await store.evidence(hex('e'))).toBeUndefined();
     await store.close();

@@ -1,24 +1,20 @@
 import { LIST_MAX } from '../../limits.ts';
 import type { FunctionRecord, FunctionStore, FunctionVersion } from '../functions.ts';
 import { guarded, type Database } from './database.ts';
+import { deploy } from './deployments.ts';
 
 const SELECT = 'SELECT tenant, name, version, deployed_at AS deployedAt FROM functions';
 
-export function sqliteFunctions({ run, one, all, transaction }: Database): FunctionStore {
+export function sqliteFunctions(database: Database): FunctionStore {
+  const { one, all, transaction } = database;
   return {
-    addVersion: guarded((it: FunctionVersion, deployedAt: string) =>
+    uploadVersion: guarded((it, at) => upload(database, it, at)),
+    addVersion: guarded((it, at) =>
       transaction(() => {
-        const insert = 'INSERT OR IGNORE INTO versions (version, tenant, name, jws, bundle) VALUES (?, ?, ?, ?, ?)';
-        const added = run(insert, it.version, it.tenant, it.name, it.jws, it.bundle);
-        run(
-          `INSERT INTO functions (tenant, name, version, deployed_at) VALUES (?, ?, ?, ?)
-           ON CONFLICT (tenant, name) DO UPDATE SET version = excluded.version, deployed_at = excluded.deployed_at`,
-          it.tenant,
-          it.name,
-          it.version,
-          deployedAt,
-        );
-        return added === 1;
+        const added = upload(database, it, at);
+        const { tenant, name, version } = it;
+        deploy(database, { tenant, name, versions: [{ version, percent: 100 }], at, cause: 'deploy', message: '' });
+        return added;
       }),
     ),
     functions: guarded((tenant) => {
@@ -34,4 +30,10 @@ export function sqliteFunctions({ run, one, all, transaction }: Database): Funct
       one<FunctionVersion>('SELECT tenant, name, version, jws, bundle FROM versions WHERE version = ?', version),
     ),
   };
+}
+
+function upload({ run }: Database, it: FunctionVersion, at: string): boolean {
+  const insert = `INSERT OR IGNORE INTO versions (version, tenant, name, jws, bundle, uploaded_at)
+    VALUES (?, ?, ?, ?, ?, ?)`;
+  return run(insert, it.version, it.tenant, it.name, it.jws, it.bundle, at) === 1;
 }

@@ -1,5 +1,6 @@
 import type { Store } from '../store.ts';
 import { guarded, openDatabase } from './database.ts';
+import { sqliteDeployments } from './deployments.ts';
 import { sqliteFunctions } from './functions.ts';
 import { sqliteModels } from './models.ts';
 import { sqliteOperator } from './operator.ts';
@@ -13,6 +14,7 @@ export function sqliteStore(path: string): Store {
     ...sqliteTenants(database),
     ...sqliteModels(database),
     ...sqliteFunctions(database),
+    ...sqliteDeployments(database),
     ...sqliteReceipts(database),
     ...sqliteOperator(database),
     close: guarded(() => database.close()),

@@ -22,9 +22,18 @@ CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, json TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS consents (subject TEXT PRIMARY KEY, admitted INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS worker_addresses (address TEXT PRIMARY KEY) STRICT;
 `,
+  // A function's requests are split between versions, and it is remembered how.
+  `
+ALTER TABLE versions ADD COLUMN uploaded_at TEXT NOT NULL DEFAULT '';
+CREATE INDEX versions_by_function ON versions (tenant, name);
+CREATE TABLE deployments (
+  tenant TEXT NOT NULL, name TEXT NOT NULL, id INTEGER NOT NULL, versions TEXT NOT NULL, at TEXT NOT NULL,
+  cause TEXT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (tenant, name, id)) STRICT;
+INSERT INTO deployments SELECT tenant, name, 1, json_array(json_object('version', version, 'percent', 100)),
+  deployed_at, 'deploy', '' FROM functions;
+`,
   // Receipts by the hour in which they came and by their place in their worker's chain, sums in integers, and batches. Receipts from
-  // before are in the hour in which they were issued, in no chain
-  // and in no sum by model.
+  // before are in the hour in which they were issued, in no chain and in no sum by model.
   `
 CREATE TABLE function_usage (
   hour INTEGER NOT NULL, tenant TEXT NOT NULL, name TEXT NOT NULL, requests INTEGER NOT NULL, failed INTEGER NOT NULL,

@@ -94,7 +94,7 @@ describe('cfn usage', () => {
 });
 
 describe('cfn receipt fetch and verify', () => {
-  test('INV-33 an archive verifies offline, with the gateway out of reach', async () => {
+  test('INV-43 an archive verifies offline, with the gateway out of reach', async () => {
     expect(await cfn(tenantToken, 'receipt', 'fetch', id, '--out', 'kept.json')).toMatchObject({ code: 0 });
     const ended = await withoutGateway('receipt', 'verify', 'kept.json', '--offline', '--json');
     expect(ended.stderr).toBe('');
@@ -121,7 +121,7 @@ describe('cfn receipt fetch and verify', () => {
       'CFN_REPORT_DATA_MISMATCH',
     ],
     ['manifest', (it: Kept) => (it.manifest = it.receipt), 'CFN_MANIFEST_ALTERED'],
-  ])('INV-33 an altered archive is refused: %s', async (_, alter, expected) => {
+  ])('INV-43 an altered archive is refused: %s', async (_, alter, expected) => {
     const kept = JSON.parse(readFileSync(join(cwd, 'kept.json'), 'utf8')) as Kept;
     alter(kept);
     writeFileSync(join(cwd, 'altered.json'), JSON.stringify(kept));
@@ -158,14 +158,14 @@ describe('cfn usage verify', () => {
     expect(Object.keys(((await block.json()) as { leaves: object[] }).leaves[0] ?? {})).toEqual(['leaf']);
   });
 
-  test('INV-33 a sum that says more than the receipts is refused', async () => {
+  test('INV-43 a sum that says more than the receipts is refused', async () => {
     sqlite('UPDATE function_usage SET cpu_us = cpu_us + 1');
     expect(await code(cfn(tenantToken, 'usage', 'verify', '--json'))).toEqual([4, 'CFN_BATCH_INVALID']);
     sqlite('UPDATE function_usage SET cpu_us = cpu_us - 1');
     expect(await code(cfn(tenantToken, 'usage', 'verify', '--json'))).toEqual([0, '']);
   });
 
-  test('INV-33 a receipt that was dropped from a sealed hour is missed, and so is a ledger that was put back', async () => {
+  test('INV-43 a receipt that was dropped from a sealed hour is missed, and so is a ledger that was put back', async () => {
     sqlite(`CREATE TABLE aside AS SELECT * FROM receipts WHERE id = '${id}'; DELETE FROM receipts WHERE id = '${id}'`);
     expect(await code(cfn(tenantToken, 'usage', 'verify', '--json'))).toEqual([4, 'CFN_BATCH_INVALID']);
     sqlite('INSERT INTO receipts SELECT * FROM aside');

@@ -53,7 +53,7 @@ async function rootProven({ id, index, path, batch }: ReceiptProof): Promise<boo
   return led !== undefined && toHex(led) === root;
 }
 
-describe('INV-33 a sealed hour', () => {
+describe('INV-43 a sealed hour', () => {
   test.each([1, 255, 256, 257, 700])('of %i receipts proves each of them', async (size) => {
     await add(0, size);
     now = new Date(T0.getTime() + HOUR);

@@ -58,7 +58,7 @@ test('a whole chain, in any order and from several gateways, has no gap', async 
   expect([gaps, logs]).toEqual([[], []]);
 });
 
-test('INV-32 what stays away is a gap, told and counted once', async () => {
+test('INV-42 what stays away is a gap, told and counted once', async () => {
   const entries = chain(6);
   add(...entries.slice(0, 2));
   add(...entries.slice(4));
@@ -68,7 +68,7 @@ test('INV-32 what stays away is a gap, told and counted once', async () => {
   expect([gaps, logs]).toEqual([[2], ['receipt.gap']]);
 });
 
-test('INV-32 a receipt that names another predecessor is told and counted', async () => {
+test('INV-42 a receipt that names another predecessor is told and counted', async () => {
   const entries = chain(3);
   const [, forged] = chain(2).map(({ receipt }) => ({ receipt, jws: `e30.${toBase64url(utf8('{}'))}.other` }));
   add(...entries.slice(0, 1), ...(forged === undefined ? [] : [forged]), ...entries.slice(2));

@@ -55,7 +55,7 @@ function ledger(): { receipts: Receipt[]; sums: Record<string, number> } {
   }
 }
 
-test('INV-32 the sum over receipts is the sum over answered requests, whichever process is killed', async () => {
+test('INV-42 the sum over receipts is the sum over answered requests, whichever process is killed', async () => {
   const answered = new Set<string>();
   let [attempts, sealed] = [0, 0];
   let kill: (() => void) | undefined;

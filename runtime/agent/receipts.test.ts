@@ -34,7 +34,7 @@ test('keeps a receipt until it is acknowledged', async () => {
   expect(sequences(receipts)).toEqual([]);
 });
 
-test('INV-31 begins no request whose receipt it could not keep', async () => {
+test('INV-41 begins no request whose receipt it could not keep', async () => {
   const receipts = book(2);
   const [first, second] = [receipts.reserve(), receipts.reserve()];
   const refused = expect.objectContaining({ code: 'CFN_LEDGER_BEHIND' }) as Error;

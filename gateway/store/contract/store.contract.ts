@@ -152,7 +152,7 @@ export function storeContract(open: () => Store): void {
     await store.close();
   });
 
-  test('INV-33 seals an hour once, with all that is in it, and adds nothing to it later', async () => {
+  test('INV-43 seals an hour once, with all that is in it, and adds nothing to it later', async () => {
     const store = open();
     await store.addReceipts([entry('2'), entry('1')], 7);
     await store.addReceipts([entry('3')], 9);

@@ -76,8 +76,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     store,
     now,
     log,
-    acknowledge: feeds.acknowledge,
-    onWritten: chains.added,
+    acknowledge: (workerId, sequences) => feeds.acknowledge(workerId, sequences),
+    onWritten: (entries) => chains.added(entries),
     onOutcome: (outcome) => counted.receipt(outcome),
     onReceipt: ({ function: ran, outcome }) => rollouts.ended(ran.version, outcome),
   });

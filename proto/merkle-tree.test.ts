@@ -81,8 +81,9 @@ test('refuses another leaf, place, size, and a path that is shorter, longer or a
     fc.property(trees, fc.nat(), fc.nat(31), ([size, index], at, byte) => {
       const leaves = Array.from({ length: size }, (_, i) => leafHash(Uint8Array.of(i)));
       const leaf = leaves[index] ?? new Uint8Array();
-      const { root, path: pathOf } = merkleTree(leaves);
-      const path = pathOf(index);
+      const tree = merkleTree(leaves);
+      const { root } = tree;
+      const path = tree.path(index);
       const refused = (...args: Parameters<typeof rootOfPath>): void => expect(rootOfPath(...args)).not.toEqual(root);
       refused(leafHash(Uint8Array.of(200)), index, size, path);
       if (size > 1) refused(leaf, (index + 1) % size, size, path);

@@ -239,7 +239,8 @@ export function invoke(
     payload: Uint8Array,
   ): Promise<void> {
     const [engine, names, used] = [deps.engines[binding], deps.inputNames[binding], models[binding]];
-    if (engine === undefined || names === undefined || used === undefined) throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
+    if (engine === undefined || names === undefined || used === undefined)
+      throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
     const tensors: TensorHeader[] = readLayout(layout, names, payload.length);
     used.engineCalls += 1;
     const result = await engine.run(tensors, payload);

@@ -52,27 +52,37 @@ export function sqliteReceipts(database: Database): ReceiptStore {
       return all<UsageRow>(
         `SELECT ${subject} AS subject, ${rest} WHERE hour >= ? AND hour < ? ${ofTenant}
          GROUP BY subject HAVING ? IS NULL OR subject > ? ORDER BY subject LIMIT ?`,
-        ...[fromHour, toHour, ...(tenant === undefined ? [] : [tenant]), after ?? null, after ?? null, limit],
+        fromHour,
+        toHour,
+        ...(tenant === undefined ? [] : [tenant]),
+        after ?? null,
+        after ?? null,
+        limit,
       );
     }),
 
     receiptsOfWorker: guarded((worker, fromSequence, limit) =>
       all<{ jws: string }>(
         'SELECT jws FROM receipts WHERE worker = ? AND sequence >= ? ORDER BY sequence LIMIT ?',
-        ...[worker, fromSequence, limit],
+        worker,
+        fromSequence,
+        limit,
       ).map(({ jws }) => jws),
     ),
 
     unsealedHours: guarded((beforeHour) =>
       all<{ hour: number }>(
         'SELECT DISTINCT hour FROM receipts WHERE hour > ? AND hour < ? ORDER BY hour',
-        ...[newestBatch()?.hour ?? -1, beforeHour],
+        newestBatch()?.hour ?? -1,
+        beforeHour,
       ).map(({ hour }) => hour),
     ),
     receiptsOfHour: guarded((hour, afterId, limit) =>
       all<StoredReceipt>(
         'SELECT id, tenant, jws FROM receipts WHERE hour = ? AND id > ? ORDER BY id LIMIT ?',
-        ...[hour, afterId, limit],
+        hour,
+        afterId,
+        limit,
       ),
     ),
     hourOfReceipt: guarded((id) => one<{ hour: number }>('SELECT hour FROM receipts WHERE id = ?', id)?.hour),
@@ -109,14 +119,28 @@ function count({ run }: Database, receipt: Receipt, hour: number): void {
        engine_calls = engine_calls + excluded.engine_calls, engine_us = engine_us + excluded.engine_us,
        cpu_us = cpu_us + excluded.cpu_us, request_bytes = request_bytes + excluded.request_bytes,
        response_bytes = response_bytes + excluded.response_bytes, egress_bytes = egress_bytes + excluded.egress_bytes`,
-    ...[hour, tenant, name, used.failed, used.engineCalls, used.engineMicroseconds],
-    ...[used.cpuMicroseconds, used.requestBytes, used.responseBytes, used.egressBytes],
+    hour,
+    tenant,
+    name,
+    used.failed,
+    used.engineCalls,
+    used.engineMicroseconds,
+    used.cpuMicroseconds,
+    used.requestBytes,
+    used.responseBytes,
+    used.egressBytes,
   );
   for (const { model, engineCalls, engineMicroseconds } of used.models)
     run(
       `INSERT INTO model_usage VALUES (?, ?, ?, ?, 1, ?, ?, ?)
        ON CONFLICT (hour, model, tenant) DO UPDATE SET requests = requests + 1, failed = failed + excluded.failed,
          engine_calls = engine_calls + excluded.engine_calls, engine_us = engine_us + excluded.engine_us`,
-      ...[hour, model, model.slice(0, model.indexOf('/')), tenant, used.failed, engineCalls, engineMicroseconds],
+      hour,
+      model,
+      model.slice(0, model.indexOf('/')),
+      tenant,
+      used.failed,
+      engineCalls,
+      engineMicroseconds,
     );
 }

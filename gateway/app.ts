@@ -2,6 +2,7 @@ import { Hono } from 'hono';
 import { CfnError, toCfnError, toHex, toProblem } from '../proto/index.ts';
 import { attestationRoutes } from './attestation-document.ts';
 import type { AppEnv, Gateway } from './context.ts';
+import { batchRoutes } from './control/batches.ts';
 import { blobRoutes } from './control/blobs.ts';
 import { consentRoutes } from './control/consents.ts';
 import { functionRoutes } from './control/functions.ts';
@@ -58,6 +59,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   workerRoutes(app, gateway);
   consentRoutes(app, gateway);
   usageRoutes(app, gateway);
+  batchRoutes(app, gateway);
   openapiRoutes(app);
   return app;
 }

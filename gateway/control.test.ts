@@ -364,7 +364,7 @@ test('a restart keeps what was acknowledged, and admits the named workers anew',
   const again = await openHouse({ stateFolder: first.stateFolder, policy: first.policy });
   expect(await (await again.call('GET', receiptPath)).text()).toBe(receipt);
   expect(await (await again.call('GET', '/v1/usage', { token })).json()).toMatchObject({
-    usage: [{ name: 'echo', requests: 1 }],
+    usage: [{ subject: 'acme/echo', requests: 1 }],
   });
   let status = 503;
   for (let i = 0; i < 100 && status === 503; i++)

@@ -373,7 +373,7 @@ describe('trouble', () => {
     });
     await (await call('/', { method: 'POST', body: 'x' } as never)).text();
     const usage = await forging.call('GET', '/v1/usage', { token: forging.operator });
-    expect(await usage.json()).toEqual({ usage: [] });
+    expect(await usage.json()).toMatchObject({ usage: [] });
     expect(await (await fetch(`${forging.gateway.adminUrl}/metrics`)).text()).toContain(
       'cfn_receipts_total{outcome="invalid"} 1',
     );
@@ -470,8 +470,9 @@ async function liveWorkers(): Promise<string[]> {
 async function usageRequests(name: string): Promise<number> {
   const reply = await house.call('GET', '/v1/usage', { token: house.operator });
   return (
-    ((await reply.json()) as { usage: { name: string; requests: number }[] }).usage.find((row) => row.name === name)
-      ?.requests ?? 0
+    ((await reply.json()) as { usage: { subject: string; requests: number }[] }).usage.find(({ subject }) =>
+      subject.endsWith(`/${name}`),
+    )?.requests ?? 0
   );
 }
 async function openHouseFunction(name: string): Promise<SignedManifest> {

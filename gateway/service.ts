@@ -6,6 +6,7 @@ import { callers } from './access/callers.ts';
 import { issuers, type IssuersFile } from './access/issuers.ts';
 import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
+import { batches } from './batches.ts';
 import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
@@ -15,6 +16,8 @@ import type { Log } from './log.ts';
 import { metrics, type Gauges } from './metrics.ts';
 import { openBook } from './quota/open-book.ts';
 import { quotas } from './quota/quotas.ts';
+import { receiptChains } from './receipt-chains.ts';
+import { receiptFeeds } from './receipt-feed.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
 import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
@@ -76,7 +79,22 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     return { waiting: gateway.router.waiting(), inflight: sum(loadOf), capacity: sum(capacityOf) };
   };
   const counted = metrics(registry, gauges, () => told.samples());
+  const feeds = receiptFeeds((jws, worker) => receipts.collect(jws, worker));
+  const chains = receiptChains({ store, log, monotonicMs, onGap: (missing) => counted.receiptGap(missing) });
+  const receipts = ledger({
+    store,
+    now,
+    log,
+    acknowledge: (workerId, sequences) => feeds.acknowledge(workerId, sequences),
+    onWritten: (entries) => chains.added(entries),
+    onOutcome: (outcome) => counted.receipt(outcome),
+    onReceipt: ({ function: ran, outcome, usage, request, response }) => {
+      rollouts.ended(ran.version, outcome);
+      limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
+    },
+  });
   const admitting = admission({
+    feeds,
     policy,
     resultSigner: state.resultSigner,
     registry,
@@ -131,16 +149,9 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     }),
     rollouts,
     random,
-    ledger: ledger({
-      store,
-      log,
-      onOutcome: (outcome) => counted.receipt(outcome),
-      onReceipt: ({ function: ran, outcome, usage, request, response }) => {
-        rollouts.ended(ran.version, outcome);
-        limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
-      },
-    }),
     quotas: limits,
+    ledger: receipts,
+    batches: batches({ store, signer: state.batchSigner, now, log }),
     metrics: counted,
     tracing,
     tokens: state.tokens,
@@ -166,10 +177,13 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       blobs.close();
       told.stop();
       view.stop();
+      await receipts.flush(); // while workers can still be told
       await admitting.stop();
-      await gateway.ledger.flush();
+      await receipts.flush();
       limits.stop();
       book.close();
+      chains.stop();
+      await gateway.batches.stop();
       await tracing.stop();
       await store.close();
     },

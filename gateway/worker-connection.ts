@@ -6,6 +6,8 @@ import {
   type InvokeRequest,
   type InvokeResponse,
   type MetricsReply,
+  type OutstandingReceipts,
+  type ReceiptAcknowledgement,
   type WorkerClient,
   type WorkerStatus,
 } from '../proto/grpc.ts';
@@ -24,6 +26,7 @@ import {
 import { OneSession } from './tls-credentials.ts';
 
 export type InvokeCall = ClientDuplexStream<InvokeRequest, InvokeResponse>;
+export type ReceiptCall = ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
 
 /** Evidence, and the nonce that it must answer. */
 export interface Challenged {
@@ -53,6 +56,12 @@ export interface WorkerConnection {
   invoke(deadlineMs: number): InvokeCall;
   /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
   abort(requestId: string): Promise<string>;
+  /**
+   * The receipts that no gateway has acknowledged, and where they are acknowledged. Stays open; errors come as events.
+   *
+   * @throws {CfnError} `CFN_WORKER_LOST` when the session is over
+   */
+  receipts(): ReceiptCall;
   /** What the worker counts, unverified. */
   metrics(): Promise<MetricsReply>;
   /** What the worker says of itself, as it changes, until `stop` is called, or `onEnd`. */
@@ -166,6 +175,7 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
       return { stop: () => call.cancel() };
     },
     invoke: (deadlineMs) => worker().invoke(new Metadata(), deadline(deadlineMs)),
+    receipts: () => worker().receipts(new Metadata()),
     close() {
       client.close();
       socket.destroy();

@@ -214,7 +214,7 @@ describe('callers who seal', () => {
 });
 
 describe('a roll-out stops itself', () => {
-  test('INV-36 when workers cannot serve its version: by its attested share', async () => {
+  test('INV-40 when workers cannot serve its version: by its attested share', async () => {
     const [one, two] = await twoVersions('unattested');
     refuses.add(two.version);
     await split('unattested', [one, 50], [two, 50]);

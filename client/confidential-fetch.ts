@@ -29,6 +29,11 @@ export interface ConfidentialFetchOptions {
   readonly version?: string;
   /** Asks for evidence made for a nonce of ours, instead of that of the last admission. Costs a quote, and is rate limited. */
   readonly freshEvidence?: boolean;
+  /**
+   * The caller's token or API key, for functions that demand one; it is sent to no other. It goes outside of the seal, in `cfn-authorization`:
+   * the gateway sees it, as does a relay in between, and the worker does not.
+   */
+  readonly token?: string | (() => string | Promise<string>);
   readonly suite?: OhttpSuite;
   readonly hasher?: () => Hasher;
 }
@@ -112,6 +117,7 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
       accept: OHTTP_RESPONSE_TYPE,
       incremental: '?1',
       'cfn-worker': workerId,
+      ...(manifest.caller.auth === 'token' ? await tokenField(options.token) : {}),
     };
     const url = new URL(`/f/${options.function}/`, endpoint); // the path the function sees is inside the seal
     const response = await send(
@@ -138,6 +144,11 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
       return attempt(request, signal);
     }
   };
+}
+
+async function tokenField(token: ConfidentialFetchOptions['token']): Promise<Record<string, string>> {
+  const text = typeof token === 'function' ? await token() : token;
+  return text === undefined ? {} : { 'cfn-authorization': `Bearer ${text}` };
 }
 
 const isStream = ({ body }: PlainRequest): boolean => body !== undefined && !(body instanceof Uint8Array);

@@ -5,6 +5,8 @@ import type { AppEnv, Gateway } from './context.ts';
 import { blobRoutes } from './control/blobs.ts';
 import { consentRoutes } from './control/consents.ts';
 import { functionRoutes } from './control/functions.ts';
+import { keyRoutes } from './control/keys.ts';
+import { limitRoutes } from './control/limits.ts';
 import { modelRoutes } from './control/models.ts';
 import { openapiRoutes } from './control/openapi.ts';
 import { tenantRoutes } from './control/tenants.ts';
@@ -34,6 +36,8 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
       ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
+      ...c.get('refusalFields'),
+      ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}), // RFC 9110 §15.5.2
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });
@@ -45,6 +49,8 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   attestationRoutes(app, gateway);
   tenantRoutes(app, gateway);
   tokenRoutes(app, gateway);
+  keyRoutes(app, gateway);
+  limitRoutes(app, gateway);
   blobRoutes(app, gateway);
   modelRoutes(app, gateway);
   functionRoutes(app, gateway);

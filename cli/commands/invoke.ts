@@ -37,7 +37,7 @@ export function register(program: Command, cli: Cli): void {
     .option('--receipt-out <file>', 'write the receipt here, for `cfn receipt verify`')
     .option('--pin <version>', 'refuse any other version of the function')
     .action((name: string, path: string, options: InvokeOptions) => invoke(name, path, options, cli));
-  settingOptions(command, 'gateway', 'policy');
+  settingOptions(command, 'gateway', 'policy', 'token');
 }
 
 interface InvokeOptions {
@@ -119,6 +119,7 @@ async function callSealed(
     suite: nodeSuite,
     hasher: nodeHasher,
     ...(options.pin === undefined ? {} : { version: options.pin }),
+    ...(settings.token === undefined ? {} : { token: settings.token }),
   });
   const response = await call(path, init);
   step.done();
@@ -154,9 +155,12 @@ async function callOpen(
   if (options.pin !== undefined)
     throw new CfnError('CFN_USAGE', '--pin needs a sealed request: in the open, nothing proves the version');
   const endpoint = need(settings, 'gateway');
+  // Not in `authorization`, which a function that demands no token would get to read.
+  const headers = new Headers(init.headers);
+  if (settings.token !== undefined) headers.set('cfn-authorization', `Bearer ${settings.token}`);
   let response: Response;
   try {
-    response = await context.fetch(new URL(`/f/${name}${path}`, endpoint), { ...init, redirect: 'manual' });
+    response = await context.fetch(new URL(`/f/${name}${path}`, endpoint), { ...init, headers, redirect: 'manual' });
   } catch (cause) {
     if (context.ended.aborted) throw new CfnError('CFN_ABORTED', 'ended by the user', { cause });
     throw new CfnError('CFN_GATEWAY_UNREACHABLE', `${endpoint}: no answer`, { cause });

@@ -87,10 +87,21 @@ export interface AppraisedDocument {
   readonly workers: readonly AttestationResult[];
   /** Workers that do not, and why. */
   readonly refused: readonly { readonly workerId: string; readonly error: CfnError }[];
-  /** Verified: its `version` is what to seal for. */
+  /** Verified: its `version` is what to seal for, where requests are not split. */
   readonly manifest: SignedManifest;
+  /** What requests may be sealed for, each verified: one version, or those that requests are split between. */
+  readonly versions: readonly OfferedVersion[];
   /** Model packages of the manifest, in its order. */
   readonly models: readonly (ModelPackage & { readonly digest: string })[];
+}
+
+/** A version that a request may be sealed for. */
+export interface OfferedVersion {
+  readonly manifest: SignedManifest;
+  /** Of a hundred requests, as the gateway says: whoever seals decides. */
+  readonly percent: number;
+  /** Ids of the workers that are offered for it. */
+  readonly workers: ReadonlySet<string>;
 }
 
 export interface AppraiseDocumentOptions {
@@ -112,6 +123,7 @@ export async function appraiseDocument(
 ): Promise<AppraisedDocument> {
   const manifest = await verifyFunction(document.function);
   const models = await verifyModels(manifest, document.models);
+  const versions = await verifyVersions(document);
   const workers: AttestationResult[] = [];
   const refused: { workerId: string; error: CfnError }[] = [];
   for (const worker of document.workers) {
@@ -124,7 +136,7 @@ export async function appraiseDocument(
   }
   if (workers.length === 0)
     throw refused[0]?.error ?? new CfnError('CFN_WORKER_UNAVAILABLE', 'the gateway lists no worker');
-  return { workers, refused, manifest, models };
+  return { workers, refused, manifest, versions, models };
 }
 
 async function verifyFunction({
@@ -141,6 +153,21 @@ async function verifyFunction({
     );
   }
   return signed;
+}
+
+/** @throws {CfnError} `CFN_MANIFEST_ALTERED` also where a split leaves out the version that the document names first */
+async function verifyVersions(document: AttestationDocument): Promise<OfferedVersion[]> {
+  const { function: named, versions = [{ ...named, percent: 100 }] } = document;
+  if (!versions.some(({ version }) => version === named.version))
+    throw new CfnError('CFN_MANIFEST_ALTERED', `the split does not have version ${named.version}`);
+  return Promise.all(
+    versions.map(async ({ version, manifest: jws, percent }) => {
+      const manifest = await verifyFunction({ ...named, version, manifest: jws });
+      await verifyModels(manifest, document.models);
+      const serving = document.workers.filter((worker) => worker.versions?.includes(version) ?? true);
+      return { manifest, percent, workers: new Set(serving.map(({ workerId }) => workerId)) };
+    }),
+  );
 }
 
 async function verifyModels(

@@ -21,6 +21,8 @@ export interface LocalOptions {
   readonly childStderr?: boolean;
   /** Added to the environment of workers. */
   readonly workerEnv?: Readonly<Record<string, string>>;
+  /** Added to the flags of workers. */
+  readonly workerArgs?: readonly string[];
 }
 
 /** What `cfn` reads to find this system: the content of `.cfn/config.json`. */
@@ -124,6 +126,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
           `--blobs=${gatewayUrl}/v1/blobs`,
           `--blobs-token-file=${at('gateway/worker.token')}`,
           ...(options.childStderr === true ? ['--child-stderr'] : []),
+          ...(options.workerArgs ?? []),
         ],
         { ...OVERWRITE_FREED, ...options.workerEnv }, // so that it need not start twice
       );

@@ -21,6 +21,8 @@ export interface LocalOptions {
   readonly childStderr?: boolean;
   /** Added to the environment of workers. */
   readonly workerEnv?: Readonly<Record<string, string>>;
+  /** Flags of the gateway beside those that are needed. */
+  readonly gatewayArgs?: readonly string[];
 }
 
 /** What `cfn` reads to find this system: the content of `.cfn/config.json`. */
@@ -105,6 +107,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
         `--state=${at('gateway')}`,
         `--listen=127.0.0.1:${options.port ?? 0}`,
         `--policy=${policy}`,
+        ...(options.gatewayArgs ?? []),
       ]),
     ]);
     const gatewayUrl = gateway.ready.url;

@@ -49,7 +49,9 @@ export async function searchRecords(
         return [path, readFileSync(path)];
       }),
   ];
-  return records.flatMap(([name, bytes]) => (needles.some((needle) => bytes.includes(Buffer.from(needle))) ? [name] : []));
+  return records.flatMap(([name, bytes]) =>
+    needles.some((needle) => bytes.includes(Buffer.from(needle))) ? [name] : [],
+  );
 }
 
 function isAlive(pid: number): boolean {

@@ -23,6 +23,8 @@ export interface LocalOptions {
   readonly workerEnv?: Readonly<Record<string, string>>;
   /** Added to the flags of workers. */
   readonly workerArgs?: readonly string[];
+  /** Flags of the gateway beside those that are needed. */
+  readonly gatewayArgs?: readonly string[];
 }
 
 /** What `cfn` reads to find this system: the content of `.cfn/config.json`. */
@@ -107,6 +109,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
         `--state=${at('gateway')}`,
         `--listen=127.0.0.1:${options.port ?? 0}`,
         `--policy=${policy}`,
+        ...(options.gatewayArgs ?? []),
       ]),
     ]);
     const gatewayUrl = gateway.ready.url;

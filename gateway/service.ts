@@ -25,7 +25,7 @@ import { capacityOf, fleet, loadOf, type Fleet, type Member } from './routing/fl
 import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
-import { NO_TRACING, openTracing, type TracingOptions } from './tracing.ts';
+import { NO_TRACING, type Tracing, type TracingOptions } from './tracing.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
 import { workerMetrics } from './worker-metrics.ts';
 
@@ -117,7 +117,6 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     log,
   });
   const told = workerMetrics({ registry, admission: admitting, log });
-  const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
   const random = seededRandom(randomBytes(16));
   const rollouts = rolloutWatch({
     store,
@@ -127,6 +126,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     log,
     onStop: (reason) => counted.rolloutStopped(reason),
   });
+  const tracing = await tracingOf(options);
   const gateway = {
     store,
     blobs,
@@ -203,6 +203,12 @@ function followed(registry: Registry, view: Fleet): Registry {
       view.left(workerId);
     },
   };
+}
+
+async function tracingOf({ traces, ...clocks }: GatewayOptions): Promise<Tracing> {
+  if (traces === undefined) return NO_TRACING;
+  const { openTracing } = await import('./otlp-tracing.ts');
+  return openTracing(traces, clocks);
 }
 
 type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>;

@@ -103,7 +103,13 @@ export function workerConnector(own: ClientCertificate, now: () => Date): Connec
     });
     const { socket } = credentials;
     if (socket === undefined) throw failed('gRPC has a channel without the session');
-    return onSession(client as unknown as WorkerClient, address, socket, now);
+    try {
+      return onSession(client as unknown as WorkerClient, address, socket, now);
+    } catch (cause) {
+      client.close();
+      socket.destroy();
+      throw cause;
+    }
   };
 }
 
@@ -124,6 +130,8 @@ function ready(client: Client, deadline: number): Promise<void> {
 }
 
 function onSession(client: WorkerClient, address: string, socket: TLSSocket, now: () => Date): WorkerConnection {
+  const { exporter, ownKey, peerKey } = tlsSession(socket);
+  const channel = { exporter, workerKey: peerKey, gatewayKey: ownKey };
   let lost = false;
   const ended = new Promise<void>((resolve) => {
     const end = (): void => {
@@ -140,8 +148,6 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
     return client;
   };
   const deadline = (ms: number): { deadline: number } => ({ deadline: now().getTime() + ms });
-  const { exporter, ownKey, peerKey } = tlsSession(socket);
-  const channel = { exporter, workerKey: peerKey, gatewayKey: ownKey };
 
   return {
     address,

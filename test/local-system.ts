@@ -48,7 +48,7 @@ export interface OwnerAtKms {
 }
 
 export async function startTestSystem(
-  options: Pick<LocalOptions, 'workerArgs' | 'workerEnv'> = {},
+  options: Pick<LocalOptions, 'workerArgs' | 'workerEnv' | 'gatewayArgs'> = {},
 ): Promise<TestSystem> {
   const stateDir = mkdtempSync(join(tmpdir(), 'cfn-test-'));
   const logs: string[] = [];

@@ -45,12 +45,12 @@ export interface OpenedRequest {
  * @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten
  */
 export async function openRequest(
-  keys: OhttpKeys,
+  keys: readonly OhttpKeys[],
   sealed: AsyncIterator<Uint8Array>,
   bodyBytesMax: number,
 ): Promise<OpenedRequest> {
   const sealedBytesMax = sealedRequestBytesMax(bodyBytesMax);
-  const opener = createRequestOpener(keys);
+  const opener = createRequestOpener(...keys);
   const splitter = createRequestSplitter(bodyBytesMax);
   const hash = createHash('sha256');
   /** Opened, and not overwritten yet. */

@@ -122,14 +122,14 @@ async function callSealed(
   });
   const response = await call(path, init);
   step.done();
-  const { worker, receipt } = response;
+  const { worker, receipt, keyExchange } = response.confidentiality;
   return {
     response,
     receipt: async () => {
       const { jws, receipt: claims } = await receipt;
       return { jws, outcome: claims.outcome };
     },
-    trust: { confidentiality: 'sealed', ...trustJson(worker) },
+    trust: { confidentiality: 'sealed', keyExchange, ...trustJson(worker) },
     summary: sealedSummary(worker),
   };
 }

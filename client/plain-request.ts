@@ -32,7 +32,7 @@ export async function readFetchCall(
 ): Promise<FetchCall> {
   const base = new URL(endpoint);
   const given = input instanceof Request ? input : undefined;
-  const url = resolveUrl(given === undefined ? String(input) : given.url, base);
+  const url = resolveUrl(input instanceof URL ? input.href : typeof input === 'string' ? input : input.url, base);
   if ((init.integrity ?? given?.integrity ?? '') !== '')
     throw new CfnError('CFN_INPUT_INVALID', 'integrity: the receipt has the digest of an answer; none is known before');
   const { signal = given?.signal ?? null, body, ...rest } = init;

@@ -12,7 +12,9 @@ import { tokenRoutes } from './control/tokens.ts';
 import { usageRoutes } from './control/usage.ts';
 import { versionRoutes } from './control/versions.ts';
 import { workerRoutes } from './control/workers.ts';
+import { corsFields, corsRoutes } from './cors.ts';
 import { invokeRoutes } from './invoke.ts';
+import { ohttpKeysRoutes } from './ohttp-keys.ts';
 
 /** The public surface (design §10). Every answer has a request id, every error is a problem with a code. */
 export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
@@ -34,6 +36,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
       ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
+      ...corsFields(c),
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });
@@ -41,8 +44,10 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
     throw new CfnError('CFN_NOT_FOUND', 'nothing is served at this path');
   });
 
+  corsRoutes(app);
   invokeRoutes(app, gateway);
   attestationRoutes(app, gateway);
+  ohttpKeysRoutes(app, gateway);
   tenantRoutes(app, gateway);
   tokenRoutes(app, gateway);
   blobRoutes(app, gateway);

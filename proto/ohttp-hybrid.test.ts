@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { AEAD_ChaCha20Poly1305, KDF_HKDF_SHA256, KEM_MLKEM768_X25519 } from '@panva/hpke-noble';
-import { CipherSuite, type Key, type KEMFactory } from 'hpke';
+import { AEAD_ChaCha20Poly1305, KDF_HKDF_SHA256 } from '@panva/hpke-noble';
+import { CipherSuite } from 'hpke';
 import { describe, expect, test } from 'vitest';
-import { MLKEM768_X25519 } from './hybrid-kem-node.ts';
+import { MLKEM768_X25519 as nodeKem } from './hybrid-kem-node.ts';
+import { MLKEM768_X25519 as browserKem } from './hybrid-kem.ts';
 import {
   concatBytes,
   createRequestOpener,
@@ -18,6 +19,7 @@ import {
   type OhttpKeys,
 } from './index.ts';
 import { nodeSuite } from './node.ts';
+import { responseKeys } from './ohttp-response.ts';
 import { webCryptoSuite, type OhttpSuite } from './ohttp-suite.ts';
 
 const suites: [string, OhttpSuite][] = [
@@ -37,8 +39,8 @@ async function seal(config: Uint8Array, suite: OhttpSuite): Promise<Uint8Array> 
 }
 
 describe.each([
-  ['@panva/hpke-noble', KEM_MLKEM768_X25519 as KEMFactory<Key>],
-  ['node:crypto', MLKEM768_X25519],
+  ['JavaScript', browserKem],
+  ['node:crypto', nodeKem],
 ])('%s against the vector of draft-ietf-hpke-pq', (_, kem) => {
   const vector = JSON.parse(
     readFileSync(new URL('vectors/hpke/mlkem768-x25519.json', import.meta.url), 'utf8'),
@@ -138,7 +140,7 @@ describe.each(suites)('%s against the example of RFC 9458', (_, suite) => {
   const sealed = fromHex(
     '010020000100014b28f881333e7c164ffc499ad9796f877f4e1051ee6d31bad19dec96c208b4726374e469135906992e1268c594d2a10c695d858c40a026e7965e7d86b83dd440b2c0185204b4d63525',
   );
-  test('opens its request', async () => {
+  test('opens its request, and the answer to it', async () => {
     const { publicKey, kem } = parseKeyConfig(config);
     const hpke = suite.hpke.get(kem);
     if (hpke === undefined) throw new Error('no suite');
@@ -151,5 +153,10 @@ describe.each(suites)('%s against the example of RFC 9458', (_, suite) => {
     const info = concatBytes(utf8('message/bhttp request\0'), sealed.subarray(0, 7));
     const context = await hpke.SetupRecipient(pair, sealed.subarray(7, 39), { info });
     expect(toHex(await context.Open(sealed.subarray(39)))).toBe('00034745540568747470730b6578616d706c652e636f6d012f');
+
+    const answer = fromHex('c789e7151fcba46158ca84b04464910d86f9013e404feea014e7be4a441f234f857fbd');
+    const secret = await context.Export(utf8('message/bhttp response'), 16);
+    const { key, baseNonce } = await responseKeys(suite, secret, sealed.subarray(7, 39), answer.subarray(0, 16));
+    expect(toHex(await suite.aead.Open(key, baseNonce, new Uint8Array(0), answer.subarray(16)))).toBe('0140c8');
   });
 });

@@ -1,4 +1,3 @@
-import { KEM_MLKEM768_X25519 } from '@panva/hpke-noble';
 import {
   AEAD_AES_128_GCM,
   CipherSuite,
@@ -11,6 +10,7 @@ import {
   type Key,
   type KEMFactory,
 } from 'hpke';
+import { MLKEM768_X25519 } from './hybrid-kem.ts';
 
 /**
  * KEMs that requests are sealed with, by their ids in IANA's registry "HPKE KEM Identifiers"; sizes in bytes.
@@ -47,8 +47,8 @@ export function ohttpSuite(kems: readonly KEMFactory<Key>[], kdf: KDFFactory, ae
 }
 
 /** WebCrypto, with ML-KEM in JavaScript, as browsers do not have it yet: it only ever makes fresh shared secrets to public keys here. */
-export const webCryptoSuite: OhttpSuite = ohttpSuite(
-  [KEM_DHKEM_X25519_HKDF_SHA256 as KEMFactory<Key>, KEM_MLKEM768_X25519 as KEMFactory<Key>],
+export const webCryptoSuite: OhttpSuite = /* @__PURE__ */ ohttpSuite(
+  [KEM_DHKEM_X25519_HKDF_SHA256 as KEMFactory<Key>, MLKEM768_X25519],
   KDF_HKDF_SHA256,
   AEAD_AES_128_GCM,
 );

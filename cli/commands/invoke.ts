@@ -36,6 +36,7 @@ export function register(program: Command, cli: Cli): void {
     .option('--open', 'send it to the gateway in the open, where the function allows that')
     .option('--receipt-out <file>', 'write the receipt here, for `cfn receipt verify`')
     .option('--pin <version>', 'refuse any other version of the function')
+    .option('--relay <url>', 'go through this OHTTP relay: the gateway then does not see your address')
     .action((name: string, path: string, options: InvokeOptions) => invoke(name, path, options, cli));
   settingOptions(command, 'gateway', 'policy');
 }
@@ -47,6 +48,7 @@ interface InvokeOptions {
   readonly open?: boolean;
   readonly receiptOut?: string;
   readonly pin?: string;
+  readonly relay?: string;
 }
 
 /** An answer, however it came. */
@@ -119,6 +121,7 @@ async function callSealed(
     suite: nodeSuite,
     hasher: nodeHasher,
     ...(options.pin === undefined ? {} : { version: options.pin }),
+    ...(options.relay === undefined ? {} : { relay: options.relay }),
   });
   const response = await call(path, init);
   step.done();
@@ -153,6 +156,8 @@ async function callOpen(
 ): Promise<Answer> {
   if (options.pin !== undefined)
     throw new CfnError('CFN_USAGE', '--pin needs a sealed request: in the open, nothing proves the version');
+  if (options.relay !== undefined)
+    throw new CfnError('CFN_USAGE', '--relay needs a sealed request: a relay forwards nothing in the open');
   const endpoint = need(settings, 'gateway');
   let response: Response;
   try {

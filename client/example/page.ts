@@ -30,7 +30,10 @@ async function presets(): Promise<void> {
 
 async function submit(): Promise<void> {
   const fields = new FormData(form);
-  const text = (name: string): string => String(fields.get(name) ?? '').trim();
+  const text = (name: string): string => {
+    const value = fields.get(name);
+    return typeof value === 'string' ? value.trim() : '';
+  };
   const button = form.querySelector('button') as HTMLButtonElement;
   button.disabled = true;
   element('outcome').hidden = true;

@@ -3,7 +3,8 @@ import { CfnError } from '../proto/index.ts';
 
 /** What goes through: requests that are sealed, and what a caller has to read before it can seal. */
 const SEALED_PATH = /^\/f\/[a-z0-9-]+\/[a-z0-9-]+\/$/;
-const PUBLIC_PATH = /^\/\.well-known\/(?:cfn|ohttp-gateway)(?:[/?][A-Za-z0-9/_.?=&%-]*)?$/;
+const PUBLIC_PATH =
+  /^\/\.well-known\/(?:cfn\/(?:attestation|results|jwks\.json|(?:receipts|evidence)\/[0-9a-f]+)|ohttp-gateway)(?:\?[A-Za-z0-9_=&%.-]*)?$/;
 const SEALED_REQUEST = 'message/ohttp-chunked-req';
 
 /** Fields that go on, and no others: none says who the caller is, or what it runs. */

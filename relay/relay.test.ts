@@ -151,6 +151,19 @@ describe('INV-31 what is not forwarded', () => {
       expect(await codeOf(await fetch(`${relay.url}/${authority}/f/acme/echo/`, { method }))).toBe('404 CFN_NOT_FOUND');
     expect(seen).toEqual([]);
   });
+  test('other reads, however they are written', async () => {
+    for (const path of [
+      'cfn/../../v1/tenants',
+      'cfn/%2e%2e/%2e%2e/v1/tenants',
+      'cfn/attestation/../../../v1/x',
+      'other',
+      'cfn/',
+    ])
+      expect(
+        await raw(`GET /${authority}/.well-known/${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`),
+      ).toMatch(/ 404 /);
+    expect(seen).toEqual([]);
+  });
   test('as an open proxy it does not work', async () => {
     expect(
       await raw(`GET http://${authority}/.well-known/cfn/attestation HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`),

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { serveExamplePage } from '../scripts/example-page.ts';
+import { bundleExamplePage, serveExamplePage } from '../scripts/example-page.ts';
 import { startTestSystem, type TestSystem } from './local-system.ts';
 
 const CHROMIUM = '/usr/bin/chromium';
@@ -11,6 +12,14 @@ const missing = !existsSync(CHROMIUM) && process.env['CI'] === undefined;
 const ECHO = `export default { async fetch(request) {
   return new Response('you sent: ' + (await request.text()) + ' to ' + new URL(request.url).pathname);
 } }`;
+
+test('the SDK in a page is at most 300 KB, and takes nothing of Node', async () => {
+  const bundle = await bundleExamplePage();
+  const { length } = gzipSync(bundle);
+  expect(length).toBeGreaterThan(50_000);
+  expect(length).toBeLessThanOrEqual(300 * 1024);
+  expect(new TextDecoder().decode(bundle)).not.toMatch(/(?:import|from|require\()\s*["']node:/);
+});
 
 describe.skipIf(missing)(
   `the example page in Chromium${missing ? ' (skipped: there is no /usr/bin/chromium; run scripts/setup-debian.sh)' : ''}`,

@@ -1,7 +1,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
-import { confidentialFetch } from '../../client/index.ts';
+import { confidentialFetch, type Confidentiality } from '../../client/index.ts';
 import {
   CfnError,
   concatBytes,
@@ -14,7 +14,7 @@ import {
 import { nodeHasher, nodeSuite } from '../../proto/node.ts';
 import type { Cli } from '../context.ts';
 import { parseFunctionName } from '../function-name.ts';
-import { readPolicy, type AttestationResult } from '../policy.ts';
+import { readPolicy } from '../policy.ts';
 import { need, resolveSettings, settingOptions, type Settings } from '../settings.ts';
 import { trustJson } from '../trust-report.ts';
 
@@ -133,17 +133,18 @@ async function callSealed(
       return { jws, outcome: claims.outcome };
     },
     trust: { confidentiality: 'sealed', keyExchange, ...trustJson(worker) },
-    summary: sealedSummary(worker),
+    summary: sealedSummary(response.confidentiality),
   };
 }
 
-function sealedSummary({ simulated, tee, workerId, findings }: AttestationResult): string[] {
+function sealedSummary({ worker, keyExchange }: Confidentiality): string[] {
+  const { simulated, tee, workerId, findings } = worker;
   const passed = findings.filter(({ outcome }) => outcome === 'passed').length;
   return [
     simulated
       ? `SIMULATED worker ${workerId.slice(0, 16)}…: no hardware vouches for it`
       : `${tee.toUpperCase()} worker ${workerId.slice(0, 16)}…, vouched for by hardware`,
-    `sealed end to end; ${passed} checks passed, ${findings.length - passed} not made (\`cfn verify\` lists them); receipt verified`,
+    `sealed end to end with ${keyExchange}; ${passed} checks passed, ${findings.length - passed} not made (\`cfn verify\` lists them); receipt verified`,
   ];
 }
 

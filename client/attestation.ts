@@ -58,6 +58,8 @@ export interface FetchAttestationOptions {
   readonly relay?: string | undefined;
   /** `tenant/name` */
   readonly function: string;
+  /** Asks for this one of the versions that are deployed, 64 hexadecimal digits; by default the gateway lists all. */
+  readonly version?: string | undefined;
   /** 32 bytes of the caller's own: evidence is then made for it, now. Rate limited by the gateway. */
   readonly nonce?: Uint8Array | undefined;
   readonly fetch: typeof globalThis.fetch;
@@ -68,11 +70,13 @@ export async function fetchAttestation({
   endpoint,
   relay,
   function: reference,
+  version,
   nonce,
   fetch,
 }: FetchAttestationOptions): Promise<AttestationDocument> {
   const url = gatewayUrl({ endpoint, relay }, '/.well-known/cfn/attestation');
   url.searchParams.set('function', reference);
+  if (version !== undefined) url.searchParams.set('version', version);
   if (nonce !== undefined) url.searchParams.set('nonce', toHex(nonce));
   const { status, json } = await readJson(
     () => fetch(url, { credentials: 'omit', referrerPolicy: 'no-referrer' }),

@@ -76,6 +76,7 @@ test('a call, its answer and its receipt; the gateway sees neither path nor body
     accept: 'message/ohttp-chunked-res',
     incremental: '?1',
     'cfn-worker': gateway.worker.workerId,
+    'cfn-function-version': expect.stringMatching(/^[0-9a-f]{64}$/) as string,
   });
   expect(Buffer.from(sent?.body ?? []).toString('latin1')).not.toContain('secret');
 });
@@ -266,7 +267,7 @@ describe('as fetch', () => {
     const iterated = stream(utf8('a'), utf8('b')) as unknown as BodyInit;
     expect(fromUtf8((await seen('/', { method: 'POST', body: iterated })).body)).toBe('ab');
   });
-  test('INV-32 nothing leaves for another origin, nor without a seal, and no check is passed over', async () => {
+  test('INV-37 nothing leaves for another origin, nor without a seal, and no check is passed over', async () => {
     const call = await open();
     for (const bad of ['https://evil.example/', 'http://gw.example/', '//evil.example/', 'data:,x'])
       expect(await codeOf(call(bad))).toBe('CFN_INPUT_INVALID');

@@ -115,6 +115,7 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
       accept: OHTTP_RESPONSE_TYPE,
       incremental: '?1',
       'cfn-worker': workerId,
+      'cfn-function-version': version,
     };
     const over = own.begin(workerId);
     try {

@@ -43,7 +43,7 @@ const post = { method: 'POST', body: 'x' };
 const workersTried = (): (string | null)[] => gateway.calls.map(({ headers }) => headers.get('cfn-worker'));
 const later = (ms: number): void => void (gateway.now = new Date(gateway.now.getTime() + ms));
 
-test('INV-32 a busy worker: sealed anew to another one, never the same bytes', async () => {
+test('INV-37 a busy worker: sealed anew to another one, never the same bytes', async () => {
   const call = await open();
   gateway.refuse = ['CFN_BUSY', 'CFN_BUSY'];
   expect(await (await call('/', post)).text()).toBe('x');
@@ -146,6 +146,16 @@ test('attests again in the background before the proof ends; a failure of that i
   later(30_000); // past the first proof, within the second
   await (await call('/')).text();
   expect(gateway.documents).toBe(2);
+});
+
+test('a worker that is for another of the versions in a split gets nothing of this one', async () => {
+  const [first, ...others] = gateway.workers;
+  for (const { workerId: id } of others) gateway.versions.set(id, ['b'.repeat(64)]);
+  const call = await open();
+  for (let i = 0; i < 5; i++) await (await call('/')).text();
+  expect(new Set(workersTried())).toEqual(new Set([first?.workerId]));
+  const versions = gateway.calls.map(({ headers }) => headers.get('cfn-function-version'));
+  expect(new Set(versions)).toEqual(new Set([(await call('/')).confidentiality.version]));
 });
 
 test('the less loaded of two, by hint and by our own requests under way', async () => {

@@ -22,6 +22,8 @@ export interface TestGateway {
   workers: TestWorker[];
   /** What the document says of a worker's load, by its id. */
   loads: Map<string, { inflight: number; capacity: number }>;
+  /** Versions that a worker is for, by its id. */
+  versions: Map<string, string[]>;
   documents: number;
   calls: { url: string; headers: Headers; body: Uint8Array; init: RequestInit }[];
   /** What the gateway answers instead of relaying; used once. */
@@ -64,6 +66,7 @@ export async function testGateway(workerCount = 1): Promise<TestGateway> {
       models: [],
       workers: gateway.workers.map(({ keys, workerId }) => {
         const load = gateway.loads.get(workerId);
+        const versions = gateway.versions.get(workerId);
         return {
           workerId,
           nonce,
@@ -78,6 +81,7 @@ export async function testGateway(workerCount = 1): Promise<TestGateway> {
           },
           leaseEndsAt: new Date(gateway.now.getTime() + gateway.leaseMs).toISOString(),
           ...(load && { load }),
+          ...(versions && { versions }),
         };
       }),
       policy: { name: 'p', digest: '0'.repeat(64) },
@@ -94,6 +98,7 @@ export async function testGateway(workerCount = 1): Promise<TestGateway> {
     },
     workers,
     loads: new Map(),
+    versions: new Map(),
     documents: 0,
     calls: [],
     refuse: [],

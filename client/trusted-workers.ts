@@ -86,7 +86,7 @@ async function attest({
   ...source
 }: TrustedWorkersOptions): Promise<Trusted> {
   const nonce = freshEvidence === true ? crypto.getRandomValues(new Uint8Array(32)) : undefined;
-  const document = await fetchAttestation({ ...source, nonce });
+  const document = await fetchAttestation({ ...source, nonce, version: pinned });
   const attestedAt = now();
   const appraised = await appraiseDocument(document, { policy, now: attestedAt, nonce });
   const { manifest, version } = appraised.manifest;
@@ -99,10 +99,11 @@ async function attest({
     manifest: appraised.manifest,
     models: appraised.models,
     attestedAtMs: attestedAt.getTime(),
-    workers: appraised.workers.map((result): TrustedWorker => {
-      const { leaseEndsAt, load } = listed.get(result.workerId) ?? {};
+    workers: appraised.workers.flatMap((result): TrustedWorker[] => {
+      const { leaseEndsAt, load, versions } = listed.get(result.workerId) ?? {};
+      if (versions?.includes(version) === false) return []; // it has another version of the split
       const ends = [Date.parse(leaseEndsAt ?? ''), Date.parse(result.workerKeys.notAfter)];
-      return { result, provenUntilMs: Math.min(...ends.map((ms) => ms || 0)), load };
+      return [{ result, provenUntilMs: Math.min(...ends.map((ms) => ms || 0)), load }];
     }),
   };
 }

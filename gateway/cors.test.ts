@@ -41,7 +41,9 @@ const allowed = ({ headers }: Response): string | null => headers.get('access-co
 test('pages of any origin may attest, and send sealed requests, without credentials', async () => {
   const sealed = await preflight('/f/acme/closed/', 'POST', 'cfn-worker,content-type,incremental');
   expect([sealed.status, allowed(sealed)]).toEqual([204, '*']);
-  expect(sealed.headers.get('access-control-allow-headers')).toBe('accept, cfn-worker, content-type, incremental');
+  expect(sealed.headers.get('access-control-allow-headers')).toBe(
+    'accept, cfn-function-version, cfn-worker, content-type, incremental',
+  );
   expect(sealed.headers.has('access-control-allow-credentials')).toBe(false);
   expect(sealed.headers.get('access-control-allow-headers')).not.toContain('authorization');
 

@@ -8,7 +8,14 @@ const PUBLIC_PATH =
 const SEALED_REQUEST = 'message/ohttp-chunked-req';
 
 /** Fields that go on, and no others: none says who the caller is, or what it runs. */
-const TO_GATEWAY = ['accept', 'cfn-worker', 'content-length', 'content-type', 'incremental'] as const;
+const TO_GATEWAY = [
+  'accept',
+  'cfn-function-version',
+  'cfn-worker',
+  'content-length',
+  'content-type',
+  'incremental',
+] as const;
 const TO_CALLER = ['cache-control', 'cfn-request-id', 'content-length', 'content-type', 'retry-after'] as const;
 
 export interface Target {

@@ -69,7 +69,7 @@ async function raw(text: string): Promise<string> {
   return Buffer.concat(pieces).toString().split('\r\n', 1)[0] ?? '';
 }
 
-describe('INV-31 what the gateway sees', () => {
+describe('INV-36 what the gateway sees', () => {
   test('of a caller: neither its address nor what it says of itself', async () => {
     const own = {
       cookie: 'session=1',
@@ -129,7 +129,7 @@ describe('INV-31 what the gateway sees', () => {
   });
 });
 
-describe('INV-31 what is not forwarded', () => {
+describe('INV-36 what is not forwarded', () => {
   test.each([
     ['another gateway', '/gateway.example/f/acme/echo/', '404 CFN_NOT_FOUND'],
     ['no gateway', '/f/acme/echo/', '404 CFN_NOT_FOUND'],
@@ -187,7 +187,7 @@ test('what a caller reads before it seals, and preflights', async () => {
   const preflight = await fetch(`${relay.url}/${authority}/f/acme/echo/`, { method: 'OPTIONS' });
   expect([preflight.status, preflight.headers.get('access-control-allow-headers')]).toEqual([
     204,
-    'accept, cfn-worker, content-length, content-type, incremental',
+    'accept, cfn-function-version, cfn-worker, content-length, content-type, incremental',
   ]);
   expect(seen).toHaveLength(1);
 });

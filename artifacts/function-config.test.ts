@@ -57,6 +57,7 @@ allow = ["api.example.com"]
 [caller]
 plaintext = true
 logs = "author"
+auth = "token"
 
 [dev.models]
 "acme/text-detector@1" = "models/detect.onnx"

@@ -33,7 +33,8 @@ export interface FunctionConfig {
     readonly responseMb?: number;
   };
   readonly egress: { readonly allow: readonly string[] };
-  readonly caller: { readonly plaintext: boolean; readonly logs: 'none' | 'author' };
+  /** `auth`: the gateway asks callers for a token of the tenant. */
+  readonly caller: { readonly plaintext: boolean; readonly logs: 'none' | 'author'; readonly auth?: 'token' };
   /** What only `cfn dev` reads: the ONNX files to push for a model, relative to the project folder. The first is the entry. */
   readonly dev: { readonly models: Readonly<Record<string, readonly string[]>> };
 }
@@ -49,11 +50,13 @@ export function parseFunctionConfig(text: string, file = CONFIG_FILE): FunctionC
     const mistakes = parsed.error.issues.map((issue) => describe(issue, text, file));
     throw new CfnError('CFN_CONFIG_INVALID', mistakes.join('; '));
   }
-  const { compatibility_date: compatibilityDate, limits, secrets, ...rest } = parsed.data;
+  const { compatibility_date: compatibilityDate, limits, secrets, caller, ...rest } = parsed.data;
+  const { auth, ...open } = caller;
   const { required, kms, owner } = secrets;
   return {
     ...rest,
     compatibilityDate,
+    caller: auth === 'none' ? open : { ...open, auth },
     secrets: { required, ...(kms !== undefined && { kms }), ...(owner !== undefined && { owner }) },
     limits: {
       cpuMs: limits.cpu_ms,
@@ -112,7 +115,11 @@ const configSchema = z
       .prefault({}),
     egress: z.strictObject({ allow: bounds.egress.shape.allow.default([]) }).prefault({}),
     caller: z
-      .strictObject({ plaintext: z.boolean().default(false), logs: z.enum(['none', 'author']).default('none') })
+      .strictObject({
+        plaintext: z.boolean().default(false),
+        logs: z.enum(['none', 'author']).default('none'),
+        auth: z.enum(['none', 'token']).default('none'),
+      })
       .prefault({}),
     dev: z
       .strictObject({
@@ -148,7 +155,7 @@ const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   limits: ['cpu_ms', 'wall_ms', 'memory_mb', 'request_mb', 'response_mb'],
   secrets: ['required', 'kms', 'owner'],
   egress: ['allow'],
-  caller: ['plaintext', 'logs'],
+  caller: ['plaintext', 'logs', 'auth'],
   dev: ['models'],
 };
 

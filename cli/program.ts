@@ -43,6 +43,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./commands/conformance.ts'),
   },
   gateway: { summary: 'Serve the gateway', load: () => import('./commands/gateway.ts') },
+  token: { summary: 'API keys of the gateway: create, list, revoke', load: () => import('./commands/token.ts') },
+  tenant: { summary: 'Tenants of a gateway, and what they may use', load: () => import('./commands/tenant.ts') },
   kms: { summary: 'Serve a key management service', load: () => import('./commands/kms.ts') },
   workers: { summary: 'See what workers do, and take them out', load: () => import('./commands/workers.ts') },
   relay: { summary: 'Serve a relay in front of gateways', load: () => import('./commands/relay.ts') },

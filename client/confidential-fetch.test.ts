@@ -267,7 +267,7 @@ describe('as fetch', () => {
     const iterated = stream(utf8('a'), utf8('b')) as unknown as BodyInit;
     expect(fromUtf8((await seen('/', { method: 'POST', body: iterated })).body)).toBe('ab');
   });
-  test('INV-37 nothing leaves for another origin, nor without a seal, and no check is passed over', async () => {
+  test('INV-39 nothing leaves for another origin, nor without a seal, and no check is passed over', async () => {
     const call = await open();
     for (const bad of ['https://evil.example/', 'http://gw.example/', '//evil.example/', 'data:,x'])
       expect(await codeOf(call(bad))).toBe('CFN_INPUT_INVALID');

@@ -36,6 +36,11 @@ export interface ConfidentialFetchOptions {
   readonly version?: string;
   /** Asks for evidence made for a nonce of ours, instead of that of the last admission. Costs a quote, and is rate limited. */
   readonly freshEvidence?: boolean;
+  /**
+   * The caller's token or API key, for functions that demand one; it is sent to no other. It goes outside of the seal, in `cfn-authorization`:
+   * the gateway sees it, as does a relay in between, and the worker does not.
+   */
+  readonly token?: string | (() => string | Promise<string>);
   readonly suite?: OhttpSuite;
   readonly hasher?: () => Hasher;
 }
@@ -116,6 +121,7 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
       incremental: '?1',
       'cfn-worker': workerId,
       'cfn-function-version': version,
+      ...(manifest.caller.auth === 'token' ? await tokenField(options.token) : {}),
     };
     const over = own.begin(workerId);
     try {
@@ -148,6 +154,10 @@ const OUTER: RequestInit = {
   cache: 'no-store',
   referrerPolicy: 'no-referrer',
 };
+async function tokenField(token: ConfidentialFetchOptions['token']): Promise<Record<string, string>> {
+  const text = typeof token === 'function' ? await token() : token;
+  return text === undefined ? {} : { 'cfn-authorization': `Bearer ${text}` };
+}
 
 /** As `fetch` does, rejects with the signal's reason at once; what is under way ends by itself. */
 async function untilAborted<T>(signal: AbortSignal | null, work: Promise<T>): Promise<T> {

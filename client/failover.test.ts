@@ -43,7 +43,7 @@ const post = { method: 'POST', body: 'x' };
 const workersTried = (): (string | null)[] => gateway.calls.map(({ headers }) => headers.get('cfn-worker'));
 const later = (ms: number): void => void (gateway.now = new Date(gateway.now.getTime() + ms));
 
-test('INV-37 a busy worker: sealed anew to another one, never the same bytes', async () => {
+test('INV-39 a busy worker: sealed anew to another one, never the same bytes', async () => {
   const call = await open();
   gateway.refuse = ['CFN_BUSY', 'CFN_BUSY'];
   expect(await (await call('/', post)).text()).toBe('x');

@@ -5,6 +5,8 @@ import type { AppEnv, Gateway } from './context.ts';
 import { blobRoutes } from './control/blobs.ts';
 import { consentRoutes } from './control/consents.ts';
 import { functionRoutes } from './control/functions.ts';
+import { keyRoutes } from './control/keys.ts';
+import { limitRoutes } from './control/limits.ts';
 import { modelRoutes } from './control/models.ts';
 import { openapiRoutes } from './control/openapi.ts';
 import { tenantRoutes } from './control/tenants.ts';
@@ -37,6 +39,8 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'cfn-request-id': requestId,
       ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
       ...corsFields(c),
+      ...c.get('refusalFields'),
+      ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}), // RFC 9110 §15.5.2
     };
     return new Response(JSON.stringify(toProblem(error)), { status: error.status, headers });
   });
@@ -50,6 +54,8 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   ohttpKeysRoutes(app, gateway);
   tenantRoutes(app, gateway);
   tokenRoutes(app, gateway);
+  keyRoutes(app, gateway);
+  limitRoutes(app, gateway);
   blobRoutes(app, gateway);
   modelRoutes(app, gateway);
   functionRoutes(app, gateway);

@@ -10,6 +10,7 @@ import {
   type Evidence,
   type SignedManifest,
 } from '../proto/index.ts';
+import { anybody } from './access/guard.ts';
 import type { Deployed } from './catalogue.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { CALLER_NONCES_PER_SECOND } from './limits.ts';
@@ -35,7 +36,7 @@ interface WorkerEntry {
 export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   const allow = rateLimit(CALLER_NONCES_PER_SECOND, gateway.monotonicMs);
 
-  app.get('/.well-known/cfn/attestation', async (c) => {
+  app.get('/.well-known/cfn/attestation', anybody, async (c) => {
     const { tenant, name } = functionOf(c);
     const nonce = nonceOf(c);
     const deployed = await gateway.catalogue.deployed(tenant, name);
@@ -55,22 +56,22 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 
   // For relying parties that take this gateway's word and do not appraise: what it made of each worker, as EAR.
-  app.get('/.well-known/cfn/results', (c) => {
+  app.get('/.well-known/cfn/results', anybody, (c) => {
     const workers = gateway.registry.live().map(({ workerId, result }) => ({ workerId, result }));
     return c.json({ workers, policy: gateway.policy }, 200, { 'cache-control': 'no-store' });
   });
 
   // Whoever relies on results pins this key, got from the operator and not from the gateway at the same moment.
-  app.get('/.well-known/cfn/jwks.json', (c) => c.json({ keys: [gateway.resultKey] }));
+  app.get('/.well-known/cfn/jwks.json', anybody, (c) => c.json({ keys: [gateway.resultKey] }));
 
-  app.get('/.well-known/cfn/receipts/:id', async (c) => {
+  app.get('/.well-known/cfn/receipts/:id', anybody, async (c) => {
     const id = c.req.param('id');
     const jws = /^[0-9a-f]{32}$/.test(id) ? await gateway.ledger.receipt(id) : undefined;
     if (jws === undefined) throw new CfnError('CFN_RECEIPT_NOT_FOUND', 'no receipt has this request id');
     return c.body(jws, 200, { 'content-type': 'application/jose' });
   });
 
-  app.get('/.well-known/cfn/evidence/:digest', async (c) => {
+  app.get('/.well-known/cfn/evidence/:digest', anybody, async (c) => {
     const digest = digestSchema.safeParse(c.req.param('digest'));
     const json = digest.success ? await gateway.store.evidence(digest.data) : undefined;
     if (json === undefined) throw new CfnError('CFN_NOT_FOUND', 'no evidence has this digest');

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BUNDLE_BYTES_MAX, MANIFEST_BYTES_MAX, sha256Hex, toBase64url, utf8 } from '../proto/index.ts';
+import { declaredAction } from './access/guard.ts';
 import { adminApp, gatewayApp } from './app.ts';
 import type { Gateway } from './context.ts';
 import { openapiDocument } from './control/openapi.ts';
@@ -44,6 +45,10 @@ test('token scope: who may do what', async () => {
     ['GET', '/v1/functions', undefined, 'operator acme other'],
     ['GET', '/v1/functions/acme/echo', undefined, 'operator acme'],
     ['GET', '/v1/usage', undefined, 'operator acme other'],
+    ['GET', '/v1/tenants', undefined, 'operator'],
+    ['POST', '/v1/keys', {}, 'operator acme other'],
+    ['GET', '/v1/keys', undefined, 'operator acme other'],
+    ['DELETE', '/v1/keys/00', undefined, 'operator acme other'],
   ];
   const callers: Record<string, string | undefined> = {
     nobody: undefined,
@@ -82,6 +87,91 @@ describe('tokens', () => {
     const reply = await house.call('POST', '/v1/tenants', { token: house.operator, body: { name: 'acme' } });
     expect(await codeOf(reply)).toBe('409 CFN_CONFLICT');
   });
+});
+
+describe('API keys', () => {
+  const make = (token: string, body: unknown) => house.call('POST', '/v1/keys', { token, body });
+  const made = async (token: string, body: unknown) =>
+    (await (await make(token, body)).json()) as { id: string; key: string } & Record<string, unknown>;
+  const list = async (token: string) => (await house.call('GET', '/v1/keys', { token })).text();
+
+  test('are made by an owner, shown once, listed without their secret, and revoked', async () => {
+    const { key, ...told } = await made(acme, { name: 'ci', role: 'developer', ttlSeconds: 600 });
+    expect(told).toMatchObject({
+      name: 'ci',
+      role: 'developer',
+      tenant: 'acme',
+      expiresAt: expect.any(String) as string,
+    });
+    expect((await house.call('GET', '/v1/functions', { token: key })).status).toBe(200);
+    await expect.poll(() => list(acme)).toContain('"usedAt":"');
+    expect(await list(acme)).toContain(told.id);
+    expect(await list(acme)).not.toContain(key.slice(21, -8));
+    expect(await list(acme)).not.toContain('digest');
+    expect((await house.call('DELETE', `/v1/keys/${told.id}`, { token: acme })).status).toBe(204);
+    const reply = await house.call('GET', '/v1/functions', { token: key });
+    expect(reply.headers.get('www-authenticate')).toBe('Bearer');
+    expect(await codeOf(reply)).toBe('401 CFN_TOKEN_INVALID');
+    expect(house.logs.join('\n')).not.toContain(key.slice(21, -8));
+  });
+
+  test('do what their role may, and make none that may do more', async () => {
+    const viewer = await made(acme, { name: 'dashboard', role: 'viewer' });
+    const operator = await made(house.operator, { name: 'ops', role: 'operator' });
+    expect((await house.call('GET', '/v1/usage', { token: viewer.key })).status).toBe(200);
+    expect(await codeOf(await make(viewer.key, { name: 'x', role: 'viewer' }))).toBe('403 CFN_TOKEN_SCOPE');
+    expect((await house.call('GET', '/v1/tenants', { token: operator.key })).status).toBe(200);
+    for (const body of [
+      { name: 'x', role: 'operator' },
+      { name: 'x', role: 'worker' },
+      { name: 'x', role: 'viewer', tenant: 'other' },
+    ])
+      expect(await codeOf(await make(acme, body)), JSON.stringify(body)).toBe('403 CFN_TOKEN_SCOPE');
+    for (const [body, code] of [
+      [{ name: 'x', role: 'viewer' }, '400 CFN_INPUT_INVALID'],
+      [{ name: 'x', role: 'operator', tenant: 'acme' }, '400 CFN_INPUT_INVALID'],
+      [{ name: 'x', role: 'viewer', tenant: 'nobody' }, '404 CFN_TENANT_NOT_FOUND'],
+      [{ name: 'x\n', role: 'viewer', tenant: 'acme' }, '400 CFN_INPUT_INVALID'],
+    ] as const)
+      expect(await codeOf(await make(house.operator, body)), JSON.stringify(body)).toBe(code);
+  });
+
+  test('of another tenant are as ones that are not there', async () => {
+    const { id } = await made(acme, { name: 'mine', role: 'viewer' });
+    const answers = [id, '0'.repeat(16)].map(async (one) => {
+      const reply = await house.call('DELETE', `/v1/keys/${one}`, { token: other });
+      return `${reply.status} ${await reply.text()}`;
+    });
+    const [foreign, missing] = await Promise.all(answers);
+    expect(foreign).toBe(missing);
+    expect(foreign).toContain('CFN_NOT_FOUND');
+    expect(await list(other)).not.toContain(id);
+    expect(await list(acme)).toContain(id);
+  });
+});
+
+test('the audit says who did what to which thing and how it ended, and holds no secret', async () => {
+  const mine = await openHouse();
+  const token = await mine.tenant('acme');
+  await mine.call('POST', '/v1/consents', { token, body: { subject: 'acme', admitted: false } });
+  await mine.call('POST', '/v1/keys', { token, body: { name: 'ci', role: 'viewer' } });
+  await mine.call('GET', '/v1/functions', { token });
+  await mine.call('DELETE', `/v1/keys/${'9'.repeat(500)}`, { token });
+  const audit = mine.logs
+    .map((line) => JSON.parse(line) as Record<string, string>)
+    .filter(({ event }) => event === 'audit');
+  expect(audit.map(({ who, role, action, outcome }) => [who, role, action, outcome])).toEqual([
+    ['operator', 'operator', 'tenants:write', 'ok'],
+    ['operator', 'operator', 'tokens:write', 'ok'],
+    ['owner of acme', 'owner', 'consents:write', 'CFN_TOKEN_SCOPE'],
+    ['owner of acme', 'owner', 'keys:write', 'ok'],
+    ['owner of acme', 'owner', 'keys:write', 'CFN_NOT_FOUND'],
+  ]);
+  expect(audit[0]).toMatchObject({ subject: 'acme', request: expect.stringMatching(/^[0-9a-f]{32}$/) as string });
+  expect(audit[3]?.['subject']).toMatch(/^acme key [0-9a-f]{16} viewer$/);
+  for (const line of audit) for (const value of Object.values(line)) expect(value.length).toBeLessThanOrEqual(200);
+  for (const secret of [token, mine.operator]) expect(mine.logs.join('\n')).not.toContain(secret);
+  await mine.gateway.stop();
 });
 
 describe('blobs', () => {
@@ -282,6 +372,27 @@ test('a restart keeps what was acknowledged, and admits the named workers anew',
   expect(status).toBe(200);
   worker.kill();
   await again.gateway.stop();
+});
+
+test('INV-35: every route declares its action, and the OpenAPI document says the same', () => {
+  const app = gatewayApp({ monotonicMs: () => 0 } as Gateway);
+  const { paths } = openapiDocument();
+  const routes = new Map<string, (string | undefined)[]>();
+  for (const { method, path, handler } of app.routes) {
+    if (path === '/*') continue;
+    const key = `${method} ${path}`;
+    routes.set(key, [...(routes.get(key) ?? []), declaredAction(handler)]);
+  }
+  expect(routes.size).toBeGreaterThan(20);
+  for (const [route, [first, ...others]] of routes) {
+    // The declaration stands before the handler, which has none of its own.
+    expect(first, route).toBeDefined();
+    expect(others, route).toEqual([undefined]);
+    const [method = '', path = ''] = route.split(' ');
+    const told = paths[path.replaceAll(/:(\w+)/g, '{$1}')]?.[method.toLowerCase()] as
+      { 'x-cfn-action': string } | undefined;
+    if (method !== 'ALL') expect(told?.['x-cfn-action'], route).toBe(first);
+  }
 });
 
 test('the OpenAPI document names every route, and no other', async () => {

@@ -18,10 +18,13 @@ function forwarded(name: string, connectionOptions: ReadonlySet<string>): boolea
 const listed = (value: string | undefined): ReadonlySet<string> =>
   new Set(value?.split(',').map((option) => option.trim().toLowerCase()));
 
-/** Node's flat list of header fields as pairs. What must not go on to a function is left out by who seals. */
-export function requestFields(rawHeaders: readonly string[]): [string, string][] {
+/** Node's flat list of header fields as pairs, without one. What else must not go on to a function is left out by who seals. */
+export function requestFields(rawHeaders: readonly string[], without: string | undefined): [string, string][] {
   const fields: [string, string][] = [];
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) fields.push([rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '']);
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? '';
+    if (name.toLowerCase() !== without) fields.push([name, rawHeaders[i + 1] ?? '']);
+  }
   return fields;
 }
 

@@ -90,6 +90,88 @@ async function sealedTo(name: string, path: string, init?: RequestInit): Promise
   return (await call(path, init as never)) as unknown as Response;
 }
 
+describe('INV-37: a function that demands its callers’ tokens', () => {
+  const caller = { plaintext: true, logs: 'none', auth: 'token' } as const;
+  const keys: Record<string, string> = {};
+  beforeAll(async () => {
+    const acme = await house.tenant('acme');
+    await house.tenant('other');
+    expect((await house.deploy(acme, await signedFunction({ name: 'private', caller }))).status).toBe(201);
+    for (const [name, body] of Object.entries({
+      owner: { role: 'owner', tenant: 'acme' },
+      invoker: { role: 'invoker', tenant: 'acme' },
+      viewer: { role: 'viewer', tenant: 'acme' },
+      other: { role: 'owner', tenant: 'other' },
+      operator: { role: 'operator' },
+      worker: { role: 'worker' },
+    })) {
+      const reply = await house.call('POST', '/v1/keys', { token: house.operator, body: { name, ...body } });
+      keys[name] = ((await reply.json()) as { key: string }).key;
+    }
+  });
+  const sealedAs = async (token: string | (() => string) | undefined): Promise<Response> => {
+    const options = { endpoint: house.gateway.url, function: 'acme/private', policy: house.policy };
+    const call = await confidentialFetch(token === undefined ? options : { ...options, token });
+    return (await call('/head', { headers: { authorization: 'Bearer for-the-function' } })) as unknown as Response;
+  };
+
+  test.each([
+    ['nobody', '401 CFN_TOKEN_INVALID'],
+    ['viewer', '403 CFN_TOKEN_SCOPE'],
+    ['other', '403 CFN_TOKEN_SCOPE'],
+    ['operator', '403 CFN_TOKEN_SCOPE'],
+    ['worker', '403 CFN_TOKEN_SCOPE'],
+  ])('refuses %s, sealed and open', async (who, refusal) => {
+    const ran = worker.invocations.length;
+    expect(await codeOf(await house.call('POST', '/f/acme/private/', { token: keys[who] }))).toBe(refusal);
+    await expect(sealedAs(keys[who])).rejects.toMatchObject({ code: refusal.slice(4) });
+    expect(worker.invocations.length).toBe(ran);
+  });
+
+  test.each(['owner', 'invoker'])('takes its %s, sealed and open', async (who) => {
+    expect((await house.call('POST', '/f/acme/private/', { token: keys[who], body: 'x' })).status).toBe(200);
+    expect((await sealedAs(keys[who])).status).toBe(201);
+    expect((await sealedAs(() => keys[who] ?? '')).status).toBe(201);
+  });
+
+  test('never sees the token; its own authorization it sees', async () => {
+    const seen = async (headers: Record<string, string>, token?: string) =>
+      Object.fromEntries(
+        (await (await house.call('GET', '/f/acme/private/head', { headers, token })).json()) as [string, string][],
+      );
+    const token = keys['invoker'] ?? '';
+    expect(await seen({}, token)).not.toHaveProperty('authorization');
+    const both = await seen({ 'cfn-authorization': `Bearer ${token}`, authorization: 'Bearer mine' });
+    expect(both).toMatchObject({ authorization: 'Bearer mine' });
+    expect(JSON.stringify(both)).not.toContain(token);
+    const sealed = Object.fromEntries((await (await sealedAs(token)).json()) as [string, string][]);
+    expect(sealed).toMatchObject({ authorization: 'Bearer for-the-function' });
+    expect(JSON.stringify(sealed)).not.toContain(token);
+  });
+
+  test('and one that does not gets `authorization` as it came, whatever it is', async () => {
+    const reply = await house.call('GET', '/f/acme/echo/head', { headers: { authorization: 'Basic x' } });
+    expect(Object.fromEntries((await reply.json()) as [string, string][])).toMatchObject({ authorization: 'Basic x' });
+  });
+
+  test('the SDK sends a token to no function that demands none', async () => {
+    const sent: Headers[] = [];
+    const call = await confidentialFetch({
+      endpoint: house.gateway.url,
+      function: 'acme/echo',
+      policy: house.policy,
+      token: 'cfn_secret',
+      fetch: (input, init) => {
+        sent.push(new Headers(init?.headers));
+        return fetch(input, init);
+      },
+    });
+    await call('/', { method: 'POST', body: 'x' });
+    expect(sent.length).toBeGreaterThan(1);
+    expect(sent.filter((headers) => headers.has('cfn-authorization'))).toEqual([]);
+  });
+});
+
 describe('open mode', () => {
   test('answers, and says that the gateway saw it', async () => {
     const reply = await house.call('POST', '/f/acme/echo/', { body: 'hello' });

@@ -10,6 +10,8 @@ import {
   toCfnError,
   type SignedManifest,
 } from '../proto/index.ts';
+import { anybody } from './access/guard.ts';
+import { demandInvoker } from './access/invoker.ts';
 import type { Deployed } from './catalogue.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
 import { corsFields } from './cors.ts';
@@ -25,8 +27,8 @@ import { chooseVersion, deployedVersion } from './version-choice.ts';
 /** `ANY /f/{tenant}/{function}/{path}`: sealed requests are relayed, anything else is open mode. */
 export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   const handle = (c: AppContext): Promise<Response> => invoke(c, gateway);
-  app.all('/f/:tenant/:function', handle);
-  app.all('/f/:tenant/:function/*', handle);
+  app.all('/f/:tenant/:function', anybody, handle);
+  app.all('/f/:tenant/:function/*', anybody, handle);
 }
 
 async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
@@ -40,19 +42,31 @@ async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
     gateway.metrics.invoked(mode, outcome, (gateway.monotonicMs() - startedMs) / 1000);
     trace?.end(outcome);
   };
+  let release = (): void => undefined;
   try {
     gateway.ledger.checkWritable();
     const { tenant, name, path } = target(c);
     const deployed = await gateway.catalogue.deployed(tenant, name);
     const version = await (mode === 'sealed' ? sealedVersion(c, deployed) : openVersion(c, deployed, gateway));
+    const tokenField = await demandInvoker(c, gateway, version.manifest);
     await gateway.consent.demand(version.manifest);
     gateway.rollouts.follow(deployed);
-    const { failure } = await (mode === 'sealed' ? sealed(c, gateway, version) : open(c, gateway, version, path));
+    const admitted = await gateway.quotas.admit(tenant);
+    if (admitted.refusal !== undefined) {
+      c.set('refusalFields', admitted.refusal.fields);
+      throw admitted.refusal.error;
+    }
+    release = admitted.release;
+    const { failure } = await (mode === 'sealed'
+      ? sealed(c, gateway, version)
+      : open(c, gateway, version, path, tokenField));
     over(failure);
     return RESPONSE_ALREADY_SENT;
   } catch (cause) {
     over(toCfnError(cause));
     throw cause;
+  } finally {
+    release();
   }
 }
 
@@ -93,7 +107,13 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   });
 }
 
-async function open(c: AppContext, gateway: Gateway, version: SignedManifest, path: string): Promise<Relayed> {
+async function open(
+  c: AppContext,
+  gateway: Gateway,
+  version: SignedManifest,
+  path: string,
+  tokenField: string | undefined,
+): Promise<Relayed> {
   if (!version.manifest.caller.plaintext) {
     throw new CfnError('CFN_PLAINTEXT_REFUSED', 'the manifest of this function does not allow plaintext callers');
   }
@@ -115,6 +135,7 @@ async function open(c: AppContext, gateway: Gateway, version: SignedManifest, pa
         version,
         path,
         authority,
+        tokenField,
         body,
         deadlineMs,
         now: gateway.now(),

@@ -30,6 +30,29 @@ export const MANIFEST_CACHE_MAX = 1_000;
 export const LEDGER_FLUSH_MS = 20;
 /** Life of a tenant or worker token, at most, in seconds. */
 export const TOKEN_SECONDS_MAX = 366 * 24 * 60 * 60;
+/** What an identity provider may take and give: time for one answer and size of it, how long keys are kept, and how soon others are asked for. */
+export const ISSUER_FETCH = { ms: 5_000, bytes: 1 * MiB, cacheMs: 10 * 60_000, cooldownMs: 30_000 } as const;
+/** By how much the clock of an identity provider may differ, in seconds. */
+export const ISSUER_SKEW_SECONDS = 10;
+/** How long the limits of a tenant are taken as they were read, in ms. */
+export const LIMITS_CACHE_MS = 5_000;
+/**
+ * How a gateway keeps its share of a tenant's limits, in ms: the time whose requests it takes from the book at once; for how long it may use them; how
+ * long a settlement may take before it goes by its own part; how long it does not ask again after there was no slot; after
+ * which time a slot without use goes back; how often it tells that it lives, and what it counted.
+ */
+export const QUOTA = {
+  leaseMs: 100,
+  tokensMs: 1_000,
+  settleMs: 250,
+  fullMs: 50,
+  giveBackMs: 100,
+  tickMs: 1_000,
+} as const;
+/** API keys that a tenant, or the operator, may have at once. */
+export const KEYS_PER_TENANT_MAX = 100;
+/** API keys that are remembered, and for how long, in ms: so long a key that was revoked at another gateway is still taken here. */
+export const KEY_CACHE = { keys: 10_000, ms: 5_000 } as const;
 /** Largest JSON body of the control plane that carries no bundle, in bytes. */
 export const CONTROL_BYTES_MAX = 64 * 1024;
 /** Entries that a list of the control plane gives at once. */

@@ -9,6 +9,11 @@ import { openSimulatedPlatform, simulatedPolicy } from '../attestation/insecure/
 import { MRTD, temporaryFolder } from './testkit.ts';
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
+const POLICY = join(temporaryFolder(), 'policy.json');
+writeFileSync(
+  POLICY,
+  JSON.stringify(await simulatedPolicy(await openSimulatedPlatform(temporaryFolder()), { mrtd: MRTD })),
+);
 
 function start(
   ...flags: string[]
@@ -20,12 +25,7 @@ function start(
 
 test('says when it is ready, serves, and stops cleanly', async () => {
   const folder = temporaryFolder();
-  const policy = join(folder, 'policy.json');
-  writeFileSync(
-    policy,
-    JSON.stringify(await simulatedPolicy(await openSimulatedPlatform(temporaryFolder()), { mrtd: MRTD })),
-  );
-  const child = start('--state', join(folder, 'state'), '--policy', policy, '--worker', '127.0.0.1:1');
+  const child = start('--state', join(folder, 'state'), '--policy', POLICY, '--worker', '127.0.0.1:1');
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   const ready = JSON.parse(line) as { ready: boolean; url: string; admin: string };
   expect(ready).toEqual({ ready: true, url: expect.stringMatching(/^http:/), admin: expect.stringMatching(/^http:/) });
@@ -38,6 +38,11 @@ test('says when it is ready, serves, and stops cleanly', async () => {
 test.each<[string, string[], string]>([
   ['without flags', [], 'CFN_USAGE'],
   ['with an unknown flag', ['--nonsense'], 'CFN_USAGE'],
+  [
+    'with issuers that are none',
+    ['--state', temporaryFolder(), '--policy', POLICY, '--issuers', MAIN],
+    'CFN_INPUT_INVALID',
+  ],
   ['with a policy that is none', ['--state', temporaryFolder(), '--policy', MAIN], 'CFN_POLICY_INVALID'],
 ])('%s it does not start', async (_, flags, code) => {
   const child = start(...flags);

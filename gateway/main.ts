@@ -3,8 +3,9 @@ import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
 import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
-import { readPolicyFile } from '../proto/node.ts';
 import { LEASE_SECONDS } from './limits.ts';
+import { readBoundedFile, readPolicyFile } from '../proto/node.ts';
+import { ISSUERS_FILE_BYTES_MAX, parseIssuersFile } from './access/issuers.ts';
 import type { Log } from './log.ts';
 import { startGateway } from './service.ts';
 import type { TracingOptions } from './tracing.ts';
@@ -25,6 +26,8 @@ async function main(): Promise<void> {
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
+      issuers: { type: 'string' },
+      redis: { type: 'string' },
       'trace-url': { type: 'string' },
       'trace-ratio': { type: 'string', default: '0.01' },
     },
@@ -49,6 +52,10 @@ async function main(): Promise<void> {
     workers: values.worker,
     admit,
     leaseMs: leaseSeconds * 1000,
+    ...(values.redis === undefined ? {} : { redis: values.redis }),
+    ...(values.issuers === undefined
+      ? {}
+      : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),
     traces: tracesOf(values['trace-url'], values['trace-ratio']),
     now,
     monotonicMs: () => performance.now(),

@@ -15,6 +15,8 @@ export interface OpenCall {
   /** Path and query that the function sees. */
   readonly path: string;
   readonly authority: string;
+  /** The field of the caller's token for the gateway, which the function does not get. */
+  readonly tokenField: string | undefined;
   readonly body: RequestBody;
   readonly deadlineMs: number;
   readonly now: Date;
@@ -41,7 +43,7 @@ export async function openCall(
       method: source.method ?? 'GET',
       authority: it.authority,
       path: it.path,
-      headers: requestFields(source.rawHeaders),
+      headers: requestFields(source.rawHeaders, it.tokenField),
       ...it.body,
     },
     ...bodyLimits(it.version.manifest.limits),

@@ -1,6 +1,9 @@
 import type { Server } from 'node:http';
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { policyDigest, type AppraisalPolicy } from '../attestation/verifier/index.ts';
+import { apiKeys } from './access/api-keys.ts';
+import { callers } from './access/callers.ts';
+import { issuers, type IssuersFile } from './access/issuers.ts';
 import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
 import { openBlobFolder } from './blob-folder.ts';
@@ -10,6 +13,8 @@ import { ledger } from './ledger.ts';
 import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics, type Gauges } from './metrics.ts';
+import { openBook } from './quota/open-book.ts';
+import { quotas } from './quota/quotas.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
 import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
@@ -32,6 +37,10 @@ export interface GatewayOptions {
   /** What counts where the operator has said nothing of a function or model. */
   readonly admit: ConsentDefault;
   readonly leaseMs: number;
+  /** Identity providers whose tokens are taken. */
+  readonly issuers?: IssuersFile;
+  /** URL of the Redis that gateways share; absent: this one is alone. */
+  readonly redis?: string;
   /** Left out: no traces. */
   readonly traces?: TracingOptions | undefined;
   readonly now: () => Date;
@@ -79,6 +88,16 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
+  const keys = apiKeys({ store, now, monotonicMs, randomBytes, log });
+  const book = openBook(options, store);
+  const limits = quotas({
+    store,
+    ...book,
+    now,
+    monotonicMs,
+    randomBytes,
+    log,
+  });
   const told = workerMetrics({ registry, admission: admitting, log });
   const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
   const random = seededRandom(randomBytes(16));
@@ -116,11 +135,21 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       store,
       log,
       onOutcome: (outcome) => counted.receipt(outcome),
-      onReceipt: ({ function: ran, outcome }) => rollouts.ended(ran.version, outcome),
+      onReceipt: ({ function: ran, outcome, usage, request, response }) => {
+        rollouts.ended(ran.version, outcome);
+        limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
+      },
     }),
+    quotas: limits,
     metrics: counted,
     tracing,
     tokens: state.tokens,
+    keys,
+    callers: callers({
+      tokens: state.tokens,
+      keys,
+      issuers: issuers(options.issuers ?? { issuers: [] }, { now, monotonicMs, fetch: globalThis.fetch }),
+    }),
     resultKey: state.resultSigner.publicJwk,
     policy: policyName,
   };
@@ -139,6 +168,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       view.stop();
       await admitting.stop();
       await gateway.ledger.flush();
+      limits.stop();
+      book.close();
       await tracing.stop();
       await store.close();
     },

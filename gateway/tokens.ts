@@ -1,22 +1,22 @@
 import { jwtVerify, SignJWT } from 'jose';
 import { z } from 'zod';
 import { CfnError, nameSchema } from '../proto/index.ts';
+import { scopeOf, TENANT_ROLES, type Caller } from './access/roles.ts';
 import { TOKEN_SECONDS_MAX } from './limits.ts';
 
 const ISSUER = 'cfn-gateway';
 const AUDIENCE = 'cfn-control';
 const ALGORITHM = 'HS256';
 
-export const roleSchema = z.enum(['operator', 'tenant', 'worker']);
-export type Role = z.infer<typeof roleSchema>;
+/** A role inside a tenant, as requests and tokens spell it: `tenant` is the older name of the owner. */
+export const tenantRoleSchema = z
+  .enum([...TENANT_ROLES, 'tenant'])
+  .transform((role) => (role === 'tenant' ? 'owner' : role));
 
-const claimsSchema = z.discriminatedUnion('role', [
-  z.object({ role: z.literal('operator'), sub: z.string() }),
-  z.object({ role: z.literal('tenant'), sub: z.string(), tenant: nameSchema }),
-  z.object({ role: z.literal('worker'), sub: z.string() }),
+const claimsSchema = z.union([
+  z.object({ role: z.enum(['operator', 'worker']), sub: z.string() }),
+  z.object({ role: tenantRoleSchema, sub: z.string(), tenant: nameSchema }),
 ]);
-/** Who calls, as a verified token says. */
-export type Caller = z.infer<typeof claimsSchema>;
 
 export interface Tokens {
   /** A bearer token (JWT) for the caller, valid for `ttlSeconds` from now. */
@@ -31,7 +31,7 @@ export function tokens(secret: Uint8Array, now: () => Date): Tokens {
     async issue(caller, ttlSeconds) {
       const { role, sub } = caller;
       const issuedAt = Math.floor(now().getTime() / 1000);
-      return new SignJWT({ role, ...(role === 'tenant' ? { tenant: caller.tenant } : {}) })
+      return new SignJWT({ role, tenant: scopeOf(caller) })
         .setProtectedHeader({ alg: ALGORITHM, typ: 'JWT' })
         .setSubject(sub)
         .setIssuer(ISSUER)
@@ -56,19 +56,4 @@ export function tokens(secret: Uint8Array, now: () => Date): Tokens {
       }
     },
   };
-}
-
-/** @throws {CfnError} `CFN_TOKEN_SCOPE` unless the caller has one of the roles. */
-export function requireRole(caller: Caller, ...roles: readonly Role[]): void {
-  if (!roles.includes(caller.role)) {
-    throw new CfnError('CFN_TOKEN_SCOPE', `role ${caller.role} may not do this; it takes ${roles.join(' or ')}`);
-  }
-}
-
-/** Operators act for every tenant, a tenant for itself. @throws {CfnError} `CFN_TOKEN_SCOPE` */
-export function requireTenant(caller: Caller, tenant: string): void {
-  requireRole(caller, 'operator', 'tenant');
-  if (caller.role === 'tenant' && caller.tenant !== tenant) {
-    throw new CfnError('CFN_TOKEN_SCOPE', `the token is for tenant ${caller.tenant}, not for ${tenant}`);
-  }
 }

@@ -22,7 +22,7 @@ export const ERRORS = {
   CFN_TOKEN_INVALID: {
     fault: 'caller',
     status: 401,
-    remedy: 'Get a new token from the operator, and pass it with --token or CFN_TOKEN.',
+    remedy: 'Get a new token or API key from whoever runs the service, and pass it with --token or CFN_TOKEN.',
   },
   CFN_TOKEN_SCOPE: { fault: 'caller', status: 403, remedy: 'Use a token whose tenant and role allow this call.' },
   CFN_NOT_FOUND: { fault: 'caller', status: 404, remedy: 'Check the path.' },
@@ -59,7 +59,8 @@ export const ERRORS = {
   CFN_QUOTA_EXCEEDED: {
     fault: 'caller',
     status: 429,
-    remedy: 'The namespace is at the quota named in the message; use less, or ask whoever runs the KMS for more.',
+    remedy:
+      'The namespace or tenant is at the quota named in the message; use less, or ask whoever runs the KMS or the gateway for more.',
   },
   CFN_BODY_TOO_LARGE: { fault: 'caller', status: 413, remedy: 'Send a smaller body; the limit is in the message.' },
   CFN_PLAINTEXT_REFUSED: {
@@ -120,6 +121,16 @@ export const ERRORS = {
     fault: 'system',
     status: 503,
     remedy: 'Check the gateway URL and that it runs; retry with backoff.',
+  },
+  CFN_RATE_LIMITED: {
+    fault: 'system',
+    status: 429,
+    remedy: 'Retry after the time in Retry-After; the limits are the operator’s to set, and the tenant’s to share.',
+  },
+  CFN_ISSUER_UNREACHABLE: {
+    fault: 'system',
+    status: 503,
+    remedy: 'Retry with backoff; the identity provider of the token does not give its keys.',
   },
   CFN_KMS_UNREACHABLE: {
     fault: 'system',

@@ -67,7 +67,12 @@ export const functionManifestSchema = z.strictObject({
     responseMb: z.int().positive().max(LIMIT_BOUNDS.bodyMb).optional(),
   }),
   egress: z.strictObject({ allow: z.array(egressHostSchema).max(64) }),
-  caller: z.strictObject({ plaintext: z.boolean(), logs: z.enum(['none', 'author']) }),
+  caller: z.strictObject({
+    plaintext: z.boolean(),
+    logs: z.enum(['none', 'author']),
+    /** The gateway asks callers for a token of the function's tenant. Absent: anybody may call. */
+    auth: z.literal('token').optional(),
+  }),
 });
 export type FunctionManifest = z.infer<typeof functionManifestSchema>;
 

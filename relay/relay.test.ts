@@ -69,7 +69,7 @@ async function raw(text: string): Promise<string> {
   return Buffer.concat(pieces).toString().split('\r\n', 1)[0] ?? '';
 }
 
-describe('INV-36 what the gateway sees', () => {
+describe('INV-38 what the gateway sees', () => {
   test('of a caller: neither its address nor what it says of itself', async () => {
     const own = {
       cookie: 'session=1',
@@ -129,7 +129,7 @@ describe('INV-36 what the gateway sees', () => {
   });
 });
 
-describe('INV-36 what is not forwarded', () => {
+describe('INV-38 what is not forwarded', () => {
   test.each([
     ['another gateway', '/gateway.example/f/acme/echo/', '404 CFN_NOT_FOUND'],
     ['no gateway', '/f/acme/echo/', '404 CFN_NOT_FOUND'],

@@ -75,7 +75,7 @@ const callersFetch: typeof fetch = async (input, init = {}) => {
 const open = (options: { relay?: string; fetch?: typeof fetch }): Promise<ConfidentialFetch> =>
   confidentialFetch({ endpoint, function: 'demo/echo', policy: system.policy, ...options });
 
-describe('INV-36 through a relay', () => {
+describe('INV-38 through a relay', () => {
   test('the gateway sees the address of the relay, and nothing that the caller says of itself', async () => {
     const direct = await open({ fetch: callersFetch });
     await (await direct('/direct')).text();

@@ -38,7 +38,7 @@ export function register(program: Command, cli: Cli): void {
     .option('--pin <version>', 'refuse any other version of the function')
     .option('--relay <url>', 'go through this OHTTP relay: the gateway then does not see your address')
     .action((name: string, path: string, options: InvokeOptions) => invoke(name, path, options, cli));
-  settingOptions(command, 'gateway', 'policy');
+  settingOptions(command, 'gateway', 'policy', 'token');
 }
 
 interface InvokeOptions {
@@ -122,6 +122,7 @@ async function callSealed(
     hasher: nodeHasher,
     ...(options.pin === undefined ? {} : { version: options.pin }),
     ...(options.relay === undefined ? {} : { relay: options.relay }),
+    ...(settings.token === undefined ? {} : { token: settings.token }),
   });
   const response = await call(path, init);
   step.done();
@@ -160,9 +161,12 @@ async function callOpen(
   if (options.relay !== undefined)
     throw new CfnError('CFN_USAGE', '--relay needs a sealed request: a relay forwards nothing in the open');
   const endpoint = need(settings, 'gateway');
+  // Not in `authorization`, which a function that demands no token would get to read.
+  const headers = new Headers(init.headers);
+  if (settings.token !== undefined) headers.set('cfn-authorization', `Bearer ${settings.token}`);
   let response: Response;
   try {
-    response = await context.fetch(new URL(`/f/${name}${path}`, endpoint), { ...init, redirect: 'manual' });
+    response = await context.fetch(new URL(`/f/${name}${path}`, endpoint), { ...init, headers, redirect: 'manual' });
   } catch (cause) {
     if (context.ended.aborted) throw new CfnError('CFN_ABORTED', 'ended by the user', { cause });
     throw new CfnError('CFN_GATEWAY_UNREACHABLE', `${endpoint}: no answer`, { cause });

@@ -1,16 +1,17 @@
 import type { Hono } from 'hono';
 import { stream } from 'hono/streaming';
 import { CfnError, digestSchema } from '../../proto/index.ts';
+import { guard } from '../access/guard.ts';
+import { scopeOf, type Caller } from '../access/roles.ts';
 import type { AppContext, AppEnv, Gateway } from '../context.ts';
-import { requireRole, type Caller } from '../tokens.ts';
-import { authenticate } from './authentication.ts';
 import { uploaded } from './body.ts';
 
 /** Ciphertext by digest, streamed both ways. */
 export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
+  const may = guard(gateway);
   // Hono answers HEAD through the GET route, without the body.
-  app.get('/v1/blobs/:digest', async (c) => {
-    const caller = await authenticate(c, gateway);
+  app.get('/v1/blobs/:digest', may('blobs:read'), async (c) => {
+    const caller = c.get('caller');
     const digest = digestOf(c);
     const blob = await gateway.blobs.get(digest);
     if (blob === undefined && c.req.method === 'HEAD') {
@@ -28,8 +29,7 @@ export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     });
   });
 
-  app.put('/v1/blobs/:digest', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator', 'tenant');
+  app.put('/v1/blobs/:digest', may('blobs:write'), async (c) => {
     const digest = digestOf(c);
     const held = await gateway.blobs.size(digest);
     if (held !== undefined) return c.json({ digest, bytes: held }, 200);
@@ -38,9 +38,8 @@ export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 
   // As in draft-ietf-httpbis-resumable-upload: an upload that broke off goes on where it did. HEAD says where.
-  app.patch('/v1/blobs/:digest', async (c) => {
-    const caller = await authenticate(c, gateway);
-    requireRole(caller, 'operator', 'tenant');
+  app.patch('/v1/blobs/:digest', may('blobs:write'), async (c) => {
+    const caller = c.get('caller');
     const digest = digestOf(c);
     const offset = c.req.header('upload-offset') ?? '';
     if (!/^\d{1,15}$/.test(offset))
@@ -52,7 +51,10 @@ export function blobRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 }
 
-const uploader = (caller: Caller): string => (caller.role === 'tenant' ? `tenant ${caller.tenant}` : caller.role);
+const uploader = (caller: Caller): string => {
+  const tenant = scopeOf(caller);
+  return tenant === undefined ? caller.role : `tenant ${tenant}`;
+};
 
 /** Aborts when the caller goes away. */
 function left(c: AppContext): AbortSignal {

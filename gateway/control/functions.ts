@@ -8,9 +8,9 @@ import {
   verifyBundle,
   verifyManifest,
 } from '../../proto/index.ts';
+import { guard } from '../access/guard.ts';
+import { scopeOf } from '../access/roles.ts';
 import type { AppEnv, Gateway } from '../context.ts';
-import { requireRole, requireTenant } from '../tokens.ts';
-import { authenticate } from './authentication.ts';
 import { jsonBody } from './body.ts';
 
 const BUNDLE_TEXT_MAX = Math.ceil((BUNDLE_BYTES_MAX * 4) / 3);
@@ -26,9 +26,9 @@ export const deployRequestSchema = z.strictObject({
 
 /** Deployment. The gateway is a carrier: it checks early, and the worker checks again for itself. */
 export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
-  app.post('/v1/functions/:tenant/:name/versions', async (c) => {
+  const may = guard(gateway);
+  app.post('/v1/functions/:tenant/:name/versions', may('functions:write'), async (c) => {
     const { tenant, name } = c.req.param();
-    requireTenant(await authenticate(c, gateway), tenant);
     if (!(await gateway.store.hasTenant(tenant))) throw new CfnError('CFN_TENANT_NOT_FOUND', `no tenant ${tenant}`);
     const body = await jsonBody(c, deployRequestSchema, BUNDLE_TEXT_MAX + MANIFEST_BYTES_MAX + 1024);
     const bundle = fromBase64url(body.bundle);
@@ -58,15 +58,12 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     );
   });
 
-  app.get('/v1/functions', async (c) => {
-    const caller = await authenticate(c, gateway);
-    requireRole(caller, 'operator', 'tenant');
-    return c.json({ functions: await gateway.store.functions(caller.role === 'tenant' ? caller.tenant : undefined) });
+  app.get('/v1/functions', may('functions:read'), async (c) => {
+    return c.json({ functions: await gateway.store.functions(scopeOf(c.get('caller'))) });
   });
 
-  app.get('/v1/functions/:tenant/:name', async (c) => {
+  app.get('/v1/functions/:tenant/:name', may('functions:read'), async (c) => {
     const { tenant, name } = c.req.param();
-    requireTenant(await authenticate(c, gateway), tenant);
     const [{ signed }] = (await gateway.catalogue.deployed(tenant, name)).versions;
     const { manifest, version, author, jws } = signed;
     return c.json({ tenant, name, version, author, manifest, jws });

@@ -1,13 +1,12 @@
 import type { Hono } from 'hono';
 import { z } from 'zod';
 import { CfnError, digestSchema, SPLIT_VERSIONS_MAX } from '../../proto/index.ts';
-import type { AppContext, AppEnv, Gateway } from '../context.ts';
+import { guard } from '../access/guard.ts';
+import type { AppEnv, Gateway } from '../context.ts';
 import { CONTROL_BYTES_MAX } from '../limits.ts';
 import { attestedShare } from '../rollout-watch.ts';
 import type { LoadOutcome } from '../router.ts';
 import type { Deployment } from '../store/index.ts';
-import { requireTenant } from '../tokens.ts';
-import { authenticate } from './authentication.ts';
 import { jsonBody } from './body.ts';
 
 const messageSchema = z.string().max(500).default('');
@@ -27,10 +26,11 @@ export const rollbackRequestSchema = z.strictObject({
 
 /** Which versions a function has, and which of them get requests. */
 export function versionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
+  const may = guard(gateway);
   const { store } = gateway;
 
-  app.get('/v1/functions/:tenant/:name/versions', async (c) => {
-    const { tenant, name } = await functionOf(c, gateway);
+  app.get('/v1/functions/:tenant/:name/versions', may('functions:read'), async (c) => {
+    const { tenant, name } = c.req.param();
     const deployment = await current(gateway, tenant, name);
     const versions = (await store.versions(tenant, name)).map((it) => ({
       ...it,
@@ -40,22 +40,22 @@ export function versionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.json({ tenant, name, versions, deployment });
   });
 
-  app.get('/v1/functions/:tenant/:name/versions/:version', async (c) => {
-    const { tenant, name } = await functionOf(c, gateway);
+  app.get('/v1/functions/:tenant/:name/versions/:version', may('functions:read'), async (c) => {
+    const { tenant, name } = c.req.param();
     const { manifest, version, author, jws } = await gateway.catalogue.version(tenant, name, c.req.param('version'));
     const deployment = await store.currentDeployment(tenant, name);
     const percent = deployment?.versions.find((it) => it.version === version)?.percent ?? null;
     return c.json({ tenant, name, version, percent, author, manifest, jws });
   });
 
-  app.get('/v1/functions/:tenant/:name/deployments', async (c) => {
-    const { tenant, name } = await functionOf(c, gateway);
+  app.get('/v1/functions/:tenant/:name/deployments', may('functions:read'), async (c) => {
+    const { tenant, name } = c.req.param();
     await current(gateway, tenant, name);
     return c.json({ tenant, name, deployments: await store.deployments(tenant, name) });
   });
 
-  app.post('/v1/functions/:tenant/:name/deployments', async (c) => {
-    const { tenant, name } = await functionOf(c, gateway);
+  app.post('/v1/functions/:tenant/:name/deployments', may('functions:write'), async (c) => {
+    const { tenant, name } = c.req.param();
     const { versions, message } = await jsonBody(c, deploymentRequestSchema, CONTROL_BYTES_MAX);
     if (versions.reduce((sum, { percent }) => sum + percent, 0) !== 100)
       throw new CfnError('CFN_INPUT_INVALID', 'versions: expected percentages that make 100');
@@ -65,8 +65,8 @@ export function versionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.json(await deploy(gateway, { tenant, name, versions, at, cause: 'versions', message }), 201);
   });
 
-  app.post('/v1/functions/:tenant/:name/rollback', async (c) => {
-    const { tenant, name } = await functionOf(c, gateway);
+  app.post('/v1/functions/:tenant/:name/rollback', may('functions:write'), async (c) => {
+    const { tenant, name } = c.req.param();
     const { version: asked, message } = await jsonBody(c, rollbackRequestSchema, CONTROL_BYTES_MAX);
     const version = asked ?? (await versionBefore(gateway, tenant, name));
     const at = gateway.now().toISOString();
@@ -100,12 +100,6 @@ async function versionBefore(gateway: Gateway, tenant: string, name: string): Pr
     if (alone !== undefined && alone !== leading) return alone;
   }
   throw new CfnError('CFN_FUNCTION_NOT_FOUND', `${tenant}/${name} has no version that was deployed before`);
-}
-
-async function functionOf(c: AppContext, gateway: Gateway): Promise<{ tenant: string; name: string }> {
-  const [tenant, name] = [c.req.param('tenant') ?? '', c.req.param('name') ?? ''];
-  requireTenant(await authenticate(c, gateway), tenant);
-  return { tenant, name };
 }
 
 async function current(gateway: Gateway, tenant: string, name: string): Promise<Deployment> {

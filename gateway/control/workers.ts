@@ -2,14 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hono } from 'hono';
 import { z } from 'zod';
 import { CfnError, memoryNeeds, nameSchema, type SignedManifest } from '../../proto/index.ts';
+import { guard } from '../access/guard.ts';
 import type { AppContext, AppEnv, Gateway } from '../context.ts';
 import { CONTROL_BYTES_MAX, DRAIN_MS_MAX, LIST_MAX } from '../limits.ts';
 import type { AdmittedWorker } from '../registry.ts';
 import { explainPlacement, type Placement } from '../routing/explain.ts';
 import { capacityOf, loadOf, type Member } from '../routing/fleet.ts';
-import { requireRole } from '../tokens.ts';
 import { parseAddress } from '../worker-connection.ts';
-import { authenticate } from './authentication.ts';
 import { jsonBody } from './body.ts';
 
 export const workerRequestSchema = z.strictObject({ address: z.string().max(300) });
@@ -19,18 +18,18 @@ export const cordonRequestSchema = z.strictObject({ cordoned: z.boolean() });
 const EXPLAINED_MAX = 50;
 
 export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
-  app.post('/v1/workers', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator');
+  const may = guard(gateway);
+  app.post('/v1/workers', may('workers:write'), async (c) => {
     const { address } = await jsonBody(c, workerRequestSchema, CONTROL_BYTES_MAX);
     parseAddress(address);
+    c.set('subject', address);
     const worker = await gateway.admission.admit(address);
     await gateway.store.addWorkerAddress(address);
     return c.json(described(gateway, worker), 201);
   });
 
   // `?why` explains what each worker has; `?why=tenant/function` where that function is, and why not elsewhere.
-  app.get('/v1/workers', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator');
+  app.get('/v1/workers', may('workers:read'), async (c) => {
     const live = gateway.registry.live().slice(0, LIST_MAX);
     const explain = explainer(gateway, c.req.query('why'));
     const workers = await Promise.all(
@@ -39,8 +38,7 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.json({ workers });
   });
 
-  app.post('/v1/workers/:id/cordon', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator');
+  app.post('/v1/workers/:id/cordon', may('workers:write'), async (c) => {
     const { cordoned } = await jsonBody(c, cordonRequestSchema, CONTROL_BYTES_MAX);
     const { worker, member } = admitted(c, gateway);
     member.cordoned = cordoned;
@@ -48,8 +46,7 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.json(described(gateway, worker));
   });
 
-  app.post('/v1/workers/:id/drain', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator');
+  app.post('/v1/workers/:id/drain', may('workers:write'), async (c) => {
     const { worker, member } = admitted(c, gateway);
     member.cordoned = true;
     const untilMs = gateway.monotonicMs() + DRAIN_MS_MAX;
@@ -64,8 +61,7 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.json({ workerId: worker.workerId, drained: true });
   });
 
-  app.delete('/v1/workers/:id', async (c) => {
-    requireRole(await authenticate(c, gateway), 'operator');
+  app.delete('/v1/workers/:id', may('workers:write'), async (c) => {
     const address = gateway.admission.forget(c.req.param('id'));
     if (address === undefined) throw new CfnError('CFN_NOT_FOUND', 'no admitted worker has this id');
     await gateway.store.removeWorkerAddress(address);

@@ -1,8 +1,9 @@
 // The door of the store: what the gateway may not lose.
 export type { Deployment, DeploymentCause, VersionRecord } from './deployments.ts';
 export type { FunctionRecord, FunctionVersion } from './functions.ts';
+export type { ApiKeyRecord } from './keys.ts';
 export type { ModelRecord } from './models.ts';
-export type { LedgerEntry, UsageRow } from './receipts.ts';
+export type { LedgerEntry, UsageRow, Used } from './receipts.ts';
 export type { Store } from './store.ts';
 export type { Tenant } from './tenants.ts';
 export { sqliteStore } from './sqlite/index.ts';

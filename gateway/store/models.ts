@@ -13,6 +13,7 @@ export interface ModelStore {
    * @throws {CfnError} `CFN_CONFLICT` when the reference names other bytes.
    */
   addModel(record: ModelRecord, manifest: Uint8Array): Promise<boolean>;
-  models(): Promise<ModelRecord[]>;
+  /** Of an owner, or all, up to the limit of a list. */
+  models(owner?: string): Promise<ModelRecord[]>;
   model(reference: string): Promise<{ readonly digest: string; readonly manifest: Uint8Array } | undefined>;
 }

@@ -69,6 +69,9 @@ export function storeContract(open: () => Store): void {
       code: 'CFN_CONFLICT',
     });
     expect(await store.models()).toEqual([record]);
+    await store.addModel({ ...record, model: 'acme2/m@1' }, new Uint8Array([1]));
+    expect(await store.models('acme')).toEqual([record]);
+    expect(await store.models('acm')).toEqual([]);
     await store.close();
   });
 
@@ -124,6 +127,78 @@ export function storeContract(open: () => Store): void {
       ]),
     );
     expect((await store.consents()).size).toBe(3);
+    await store.close();
+  });
+
+  test('keeps API keys, each found by its id and removed for its tenant alone', async () => {
+    const first = open();
+    await first.addTenant({ name: 'acme', createdAt: at });
+    const key = {
+      id: '1'.repeat(16),
+      name: 'ci',
+      role: 'owner',
+      tenant: 'acme',
+      createdAt: at,
+      digest: new Uint8Array([1, 2]),
+    };
+    const operators = {
+      id: '2'.repeat(16),
+      name: 'ops',
+      role: 'operator',
+      createdAt: at,
+      expiresAt: at,
+      digest: new Uint8Array([3]),
+    };
+    await first.addKey(key);
+    await first.addKey(operators);
+    await first.keyUsed(key.id, at);
+    await first.keyUsed('3'.repeat(16), at);
+    await first.close();
+    const store = open();
+    expect(await store.key(key.id)).toEqual({ ...key, usedAt: at });
+    expect(await store.key(operators.id)).toEqual(operators);
+    expect(await store.keys('acme')).toEqual([{ ...key, usedAt: at }]);
+    expect((await store.keys()).map(({ id }) => id)).toEqual([key.id, operators.id]);
+    expect(await store.removeKey(key.id, 'other')).toBe(false);
+    expect(await store.removeKey(operators.id, 'acme')).toBe(false);
+    expect(await store.removeKey(key.id, 'acme')).toBe(true);
+    expect(await store.removeKey(operators.id)).toBe(true);
+    expect(await store.key(key.id)).toBeUndefined();
+    await store.close();
+  });
+
+  test('keeps the limits of tenants that exist', async () => {
+    const first = open();
+    await first.addTenant({ name: 'acme', createdAt: at });
+    await first.addTenant({ name: 'zoo', createdAt: at });
+    await first.setLimits('acme', '{"a":1}');
+    await first.setLimits('acme', '{"a":2}');
+    await expect(first.setLimits('nobody', '{}')).rejects.toMatchObject({ code: 'CFN_TENANT_NOT_FOUND' });
+    await first.close();
+    const store = open();
+    expect(await store.limits('acme')).toBe('{"a":2}');
+    expect(await store.limits('zoo')).toBeUndefined();
+    expect(await store.tenants()).toEqual([
+      { name: 'acme', createdAt: at },
+      { name: 'zoo', createdAt: at },
+    ]);
+    await store.close();
+  });
+
+  test('sums what a tenant used since a time', async () => {
+    const store = open();
+    const receipt = (digit: string, issuedAt: string, tenant = 'acme') => ({
+      jws: digit,
+      receipt: receiptOf(digit.repeat(32), { issuedAt, function: { tenant, name: 'echo', version: hex('1') } }),
+    });
+    await store.addReceipts([
+      receipt('1', '2026-10-31T23:59:59.999Z'),
+      receipt('2', '2026-11-01T00:00:00.000Z'),
+      receipt('3', '2026-11-02T00:00:00.000Z'),
+      receipt('4', '2026-11-02T00:00:00.000Z', 'zoo'),
+    ]);
+    expect(await store.usedSince('acme', at)).toEqual({ requests: 2, engineMs: 1, bytes: 60 });
+    expect(await store.usedSince('nobody', at)).toEqual({ requests: 0, engineMs: 0, bytes: 0 });
     await store.close();
   });
 

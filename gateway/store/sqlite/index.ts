@@ -2,6 +2,7 @@ import type { Store } from '../store.ts';
 import { guarded, openDatabase } from './database.ts';
 import { sqliteDeployments } from './deployments.ts';
 import { sqliteFunctions } from './functions.ts';
+import { sqliteKeys } from './keys.ts';
 import { sqliteModels } from './models.ts';
 import { sqliteOperator } from './operator.ts';
 import { sqliteReceipts } from './receipts.ts';
@@ -12,6 +13,7 @@ export function sqliteStore(path: string): Store {
   const database = openDatabase(path);
   return {
     ...sqliteTenants(database),
+    ...sqliteKeys(database),
     ...sqliteModels(database),
     ...sqliteFunctions(database),
     ...sqliteDeployments(database),

@@ -15,9 +15,13 @@ export function sqliteModels({ run, one, all }: Database): ModelStore {
       }
       return false;
     }),
-    models: guarded(() =>
-      all<ModelRecord>('SELECT model, digest, created_at AS createdAt FROM models ORDER BY model LIMIT ?', LIST_MAX),
-    ),
+    models: guarded((owner) => {
+      const select = 'SELECT model, digest, created_at AS createdAt FROM models';
+      const tail = 'ORDER BY model LIMIT ?';
+      return owner === undefined
+        ? all<ModelRecord>(`${select} ${tail}`, LIST_MAX)
+        : all<ModelRecord>(`${select} WHERE model GLOB ? || '/*' ${tail}`, owner, LIST_MAX); // names hold no pattern's characters
+    }),
     model: guarded((reference) =>
       one<{ digest: string; manifest: Uint8Array }>('SELECT digest, manifest FROM models WHERE model = ?', reference),
     ),

@@ -1,5 +1,5 @@
 import { LIST_MAX } from '../../limits.ts';
-import type { LedgerEntry, ReceiptStore, UsageRow } from '../receipts.ts';
+import type { LedgerEntry, ReceiptStore, UsageRow, Used } from '../receipts.ts';
 import { guarded, type Database } from './database.ts';
 
 const USAGE = `SELECT tenant, name, count(*) AS requests, sum(outcome <> 'ok') AS failed, sum(cpu_ms) AS cpuMs,
@@ -17,6 +17,15 @@ export function sqliteReceipts({ run, one, all, transaction }: Database): Receip
         ? all<UsageRow>(`${USAGE} ${tail}`, LIST_MAX)
         : all<UsageRow>(`${USAGE} WHERE tenant = ? ${tail}`, tenant, LIST_MAX);
     }),
+    usedSince: guarded(
+      (tenant, since) =>
+        one<Used>(
+          `SELECT count(*) AS requests, coalesce(sum(engine_ms), 0) AS engineMs,
+           coalesce(sum(request_bytes + response_bytes), 0) AS bytes FROM receipts WHERE tenant = ? AND issued_at >= ?`,
+          tenant,
+          since,
+        ) ?? { requests: 0, engineMs: 0, bytes: 0 },
+    ),
 
     addEvidence: guarded(
       (digest, json) => void run('INSERT OR IGNORE INTO evidence (digest, json) VALUES (?, ?)', digest, json),

@@ -32,4 +32,12 @@ CREATE TABLE deployments (
 INSERT INTO deployments SELECT tenant, name, 1, json_array(json_object('version', version, 'percent', 100)),
   deployed_at, 'deploy', '' FROM functions;
 `,
+  `
+CREATE TABLE keys (
+  id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT REFERENCES tenants (name), created_at TEXT NOT NULL,
+  expires_at TEXT, used_at TEXT, digest BLOB NOT NULL) STRICT;
+CREATE INDEX keys_by_tenant ON keys (tenant);
+CREATE TABLE tenant_limits (tenant TEXT PRIMARY KEY REFERENCES tenants (name), limits TEXT NOT NULL) STRICT;
+CREATE INDEX receipts_by_time ON receipts (tenant, issued_at);
+`,
 ];

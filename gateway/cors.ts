@@ -15,7 +15,8 @@ const ALLOWED = {
 const PREFLIGHT = {
   'access-control-allow-origin': '*',
   'access-control-allow-methods': 'GET, POST',
-  'access-control-allow-headers': 'accept, cfn-function-version, cfn-worker, content-type, incremental',
+  'access-control-allow-headers':
+    'accept, cfn-authorization, cfn-function-version, cfn-worker, content-type, incremental',
   'access-control-max-age': '7200',
 } as const;
 

@@ -7,9 +7,10 @@ const PUBLIC_PATH =
   /^\/\.well-known\/(?:cfn\/(?:attestation|results|jwks\.json|(?:receipts|evidence)\/[0-9a-f]+)|ohttp-gateway)(?:\?[A-Za-z0-9_=&%.-]*)?$/;
 const SEALED_REQUEST = 'message/ohttp-chunked-req';
 
-/** Fields that go on, and no others: none says who the caller is, or what it runs. */
+/** Fields that go on, and no others: none says who the caller is, unless it sends a token for the gateway. */
 const TO_GATEWAY = [
   'accept',
+  'cfn-authorization',
   'cfn-function-version',
   'cfn-worker',
   'content-length',

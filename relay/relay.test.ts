@@ -187,7 +187,7 @@ test('what a caller reads before it seals, and preflights', async () => {
   const preflight = await fetch(`${relay.url}/${authority}/f/acme/echo/`, { method: 'OPTIONS' });
   expect([preflight.status, preflight.headers.get('access-control-allow-headers')]).toEqual([
     204,
-    'accept, cfn-function-version, cfn-worker, content-length, content-type, incremental',
+    'accept, cfn-authorization, cfn-function-version, cfn-worker, content-length, content-type, incremental',
   ]);
   expect(seen).toHaveLength(1);
 });

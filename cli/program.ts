@@ -51,6 +51,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   tenant: { summary: 'Tenants of a gateway, and what they may use', load: () => import('./commands/tenant.ts') },
   kms: { summary: 'Serve a key management service', load: () => import('./commands/kms.ts') },
   workers: { summary: 'See what workers do, and take them out', load: () => import('./commands/workers.ts') },
+  relay: { summary: 'Serve a relay in front of gateways', load: () => import('./commands/relay.ts') },
   worker: { summary: 'Serve a worker, inside a TDX or SEV-SNP VM', load: () => import('./commands/worker.ts') },
 };
 

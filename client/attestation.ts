@@ -16,6 +16,7 @@ import {
   type ModelPackage,
   type SignedManifest,
 } from '../proto/index.ts';
+import { gatewayUrl } from './gateway-url.ts';
 import { readJson } from './http.ts';
 
 /** GET /.well-known/cfn/attestation: all that a caller needs to decide for itself. Nothing in it is believed as such. */
@@ -53,8 +54,12 @@ const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
 export interface FetchAttestationOptions {
   /** URL of the gateway. */
   readonly endpoint: string;
+  /** URL of a relay to go through. */
+  readonly relay?: string | undefined;
   /** `tenant/name` */
   readonly function: string;
+  /** Asks for this one of the versions that are deployed, 64 hexadecimal digits; by default the gateway lists all. */
+  readonly version?: string | undefined;
   /** 32 bytes of the caller's own: evidence is then made for it, now. Rate limited by the gateway. */
   readonly nonce?: Uint8Array | undefined;
   readonly fetch: typeof globalThis.fetch;
@@ -63,14 +68,20 @@ export interface FetchAttestationOptions {
 /** @throws {CfnError} what the gateway says; `CFN_GATEWAY_UNREACHABLE`; `CFN_EVIDENCE_MALFORMED` */
 export async function fetchAttestation({
   endpoint,
+  relay,
   function: reference,
+  version,
   nonce,
   fetch,
 }: FetchAttestationOptions): Promise<AttestationDocument> {
-  const url = new URL('/.well-known/cfn/attestation', endpoint);
+  const url = gatewayUrl({ endpoint, relay }, '/.well-known/cfn/attestation');
   url.searchParams.set('function', reference);
+  if (version !== undefined) url.searchParams.set('version', version);
   if (nonce !== undefined) url.searchParams.set('nonce', toHex(nonce));
-  const { status, json } = await readJson(() => fetch(url), DOCUMENT_BYTES_MAX);
+  const { status, json } = await readJson(
+    () => fetch(url, { credentials: 'omit', referrerPolicy: 'no-referrer' }),
+    DOCUMENT_BYTES_MAX,
+  );
   if (status !== 200)
     throw (
       fromProblem(json) ??

@@ -15,7 +15,9 @@ import { tokenRoutes } from './control/tokens.ts';
 import { usageRoutes } from './control/usage.ts';
 import { versionRoutes } from './control/versions.ts';
 import { workerRoutes } from './control/workers.ts';
+import { corsFields, corsRoutes } from './cors.ts';
 import { invokeRoutes } from './invoke.ts';
+import { ohttpKeysRoutes } from './ohttp-keys.ts';
 
 /** The public surface (design §10). Every answer has a request id, every error is a problem with a code. */
 export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
@@ -37,6 +39,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
       ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
+      ...corsFields(c),
       ...c.get('refusalFields'),
       ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}), // RFC 9110 §15.5.2
     };
@@ -46,8 +49,10 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
     throw new CfnError('CFN_NOT_FOUND', 'nothing is served at this path');
   });
 
+  corsRoutes(app);
   invokeRoutes(app, gateway);
   attestationRoutes(app, gateway);
+  ohttpKeysRoutes(app, gateway);
   tenantRoutes(app, gateway);
   tokenRoutes(app, gateway);
   keyRoutes(app, gateway);

@@ -298,8 +298,9 @@ describe('sealed relay', () => {
     });
     expect(await codeOf(got)).toBe('400 CFN_REQUEST_MALFORMED');
     expect(await codeOf(await postSealed(Buffer.from('not sealed at all'), worker.workerId))).toBe(
-      '400 CFN_REQUEST_MALFORMED',
+      '422 CFN_KEY_CONFIG_STALE', // by its first bytes, sealed to keys that nobody has
     );
+    expect(await codeOf(await postSealed(Buffer.from('short'), worker.workerId))).toBe('400 CFN_REQUEST_MALFORMED');
   });
 
   test('a body over the limit is refused, announced or not', async () => {

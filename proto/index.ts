@@ -38,7 +38,16 @@ export {
   type SealingKeyPair,
 } from './hpke.ts';
 export * from './ohttp.ts';
-export { generateOhttpKeys, importOhttpKeys, parseKeyConfig, type KeyConfig, type OhttpKeys } from './ohttp-keys.ts';
+export {
+  encodeKeyConfigList,
+  generateOhttpKeys,
+  importOhttpKeys,
+  OHTTP_KEYS_TYPE,
+  parseKeyConfig,
+  parseKeyConfigList,
+  type KeyConfig,
+  type OhttpKeys,
+} from './ohttp-keys.ts';
 export type { ResponseSealer, ResponseOpenerOptions } from './ohttp-response.ts';
 export type { ChunkOpener, ChunkSealer } from './ohttp-chunks.ts';
-export type { OhttpSuite } from './ohttp-suite.ts';
+export { HYBRID_KEM, type KeyExchange, type OhttpSuite } from './ohttp-suite.ts';

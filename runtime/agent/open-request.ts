@@ -41,9 +41,13 @@ export interface OpenedRequest {
  * @param bodyBytesMax largest content
  * @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten
  */
-export async function openRequest(keys: OhttpKeys, sealed: SealedBytes, bodyBytesMax: number): Promise<OpenedRequest> {
+export async function openRequest(
+  keys: readonly OhttpKeys[],
+  sealed: SealedBytes,
+  bodyBytesMax: number,
+): Promise<OpenedRequest> {
   const sealedBytesMax = sealedRequestBytesMax(bodyBytesMax);
-  const opener = createRequestOpener(keys);
+  const opener = createRequestOpener(...keys);
   const splitter = createRequestSplitter(bodyBytesMax);
   /** Opened, and not overwritten yet. */
   let held: Uint8Array[] = [];

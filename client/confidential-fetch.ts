@@ -20,7 +20,9 @@ import type { OpenedResponse } from './open.ts';
 import { readFetchCall, redirected, type FetchCall } from './plain-request.ts';
 import { isOutdated, isStream, mayRepeat, SEALED_MAX } from './seal-again.ts';
 import { sealRequest, type PlainRequest } from './seal.ts';
-import { trustedWorkers, type Trusted } from './trusted-workers.ts';
+import type { OfferedVersion } from './attestation.ts';
+import { trustedWorkers, type Trusted, type TrustedWorker } from './trusted-workers.ts';
+import { chooseVersion } from './version-choice.ts';
 
 export interface ConfidentialFetchOptions {
   /** URL of the gateway. */
@@ -32,8 +34,10 @@ export interface ConfidentialFetchOptions {
   readonly relay?: string;
   readonly fetch?: typeof globalThis.fetch;
   readonly now?: () => Date;
-  /** Pins a function version; any other that the gateway offers is refused. */
+  /** Pins a function version, while it is deployed; any other that the gateway offers is refused. */
   readonly version?: string;
+  /** Where requests are split between versions: the same key gets the same one, while that is deployed. Default: by chance. */
+  readonly versionKey?: string;
   /** Asks for evidence made for a nonce of ours, instead of that of the last admission. Costs a quote, and is rate limited. */
   readonly freshEvidence?: boolean;
   /**
@@ -84,29 +88,39 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
   async function callFunction(call: FetchCall, wasRedirected: boolean): Promise<ConfidentialResponse> {
     let trusted = await workers.current();
     let renewed = false;
-    let candidates = trusted.workers;
+    let version = await versionFor(trusted);
+    let candidates = servers(trusted, version);
     const tried = new Set<string>();
     for (let sealed = 1; ; sealed++) {
       const worker = chooseWorker(candidates, own)?.result;
       if (worker === undefined) throw new CfnError('CFN_WORKER_UNAVAILABLE', 'the lease of every worker has ended');
       try {
-        return await sealTo(worker, trusted, call, wasRedirected);
+        return await sealTo(worker, version, call, wasRedirected);
       } catch (error) {
         if (call.signal?.aborted === true || sealed === SEALED_MAX || !mayRepeat(error, call.request)) throw error;
         tried.add(worker.workerId);
         const renew: boolean = isOutdated(error) && !renewed;
-        if (renew) trusted = await workers.renew(trusted);
+        if (renew) {
+          trusted = await workers.renew(trusted);
+          version = await versionFor(trusted);
+        }
         renewed ||= renew;
-        const others = trusted.workers.filter(({ result }) => !tried.has(result.workerId));
-        candidates = others.length > 0 || !renew ? others : trusted.workers; // the same one may hold anew
+        const all = servers(trusted, version);
+        const others = all.filter(({ result }) => !tried.has(result.workerId));
+        candidates = others.length > 0 || !renew ? others : all; // the same one may hold anew
         if (candidates.length === 0) throw error;
       }
     }
   }
 
+  function versionFor({ versions, workers: holding }: Trusted): Promise<OfferedVersion> {
+    const ids = holding.map(({ result }) => result.workerId);
+    return chooseVersion(versions, options.function, options.versionKey, ids);
+  }
+
   async function sealTo(
     worker: AttestationResult,
-    { manifest: { version, manifest } }: Trusted,
+    { manifest: { version, manifest } }: OfferedVersion,
     { url, request, signal }: FetchCall,
     wasRedirected: boolean,
   ): Promise<ConfidentialResponse> {
@@ -145,6 +159,10 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
     }
   }
 }
+
+/** Workers that hold, and that are offered for the version. */
+const servers = ({ workers }: Trusted, version: OfferedVersion): TrustedWorker[] =>
+  workers.filter(({ result }) => version.workers.has(result.workerId));
 
 /** Of each outer request: the path that the function sees is inside the seal, and nothing of the page or its cookies goes along. */
 const OUTER: RequestInit = {

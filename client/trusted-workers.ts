@@ -17,7 +17,7 @@ export interface TrustedWorker {
 }
 
 /** One appraised attestation document. */
-export interface Trusted extends Pick<AppraisedDocument, 'manifest' | 'models'> {
+export interface Trusted extends Pick<AppraisedDocument, 'models' | 'versions'> {
   readonly workers: readonly TrustedWorker[];
   readonly attestedAtMs: number;
 }
@@ -96,8 +96,8 @@ async function attest({
     throw new CfnError('CFN_VERSION_MISMATCH', `the gateway serves version ${version}, expected ${pinned}`);
   const listed = new Map(document.workers.map((worker) => [worker.workerId, worker]));
   return {
-    manifest: appraised.manifest,
     models: appraised.models,
+    versions: appraised.versions,
     attestedAtMs: attestedAt.getTime(),
     workers: appraised.workers.flatMap((result): TrustedWorker[] => {
       const { leaseEndsAt, load, versions } = listed.get(result.workerId) ?? {};

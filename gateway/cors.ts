@@ -1,4 +1,5 @@
 import type { Hono } from 'hono';
+import { anybody } from './access/guard.ts';
 import type { AppContext, AppEnv } from './context.ts';
 import { isSealed } from './sealed-type.ts';
 
@@ -27,14 +28,14 @@ export const corsFields = (c: AppContext): Readonly<Record<string, string>> =>
 const isPublic = (c: AppContext): boolean => c.req.path.startsWith('/.well-known/');
 
 export function corsRoutes(app: Hono<AppEnv>): void {
-  app.use('/.well-known/*', async (c, next) => {
+  app.use('/.well-known/*', anybody, async (c, next) => {
     if (c.req.method === 'OPTIONS') return new Response(null, { status: 204, headers: PREFLIGHT });
     await next();
     for (const [name, value] of Object.entries(ALLOWED)) c.header(name, value);
     return undefined;
   });
   // A preflight carries no content type, but a sealed request alone names its worker. Any other is for the function to answer.
-  app.options('/f/*', async (c, next) => {
+  app.options('/f/*', anybody, async (c, next) => {
     const fields =
       c.req
         .header('access-control-request-headers')

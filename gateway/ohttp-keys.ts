@@ -1,5 +1,6 @@
 import type { Hono } from 'hono';
 import { CfnError, digestSchema, encodeKeyConfigList, fromBase64url, OHTTP_KEYS_TYPE } from '../proto/index.ts';
+import { anybody } from './access/guard.ts';
 import type { AppEnv, Gateway } from './context.ts';
 
 /**
@@ -7,7 +8,7 @@ import type { AppEnv, Gateway } from './context.ts';
  * OHTTP tools: who seals to these takes the gateway's word. The same are in the worker's keys document, which its evidence binds.
  */
 export function ohttpKeysRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
-  app.get('/.well-known/ohttp-gateway', (c) => {
+  app.get('/.well-known/ohttp-gateway', anybody, (c) => {
     const id = digestSchema.safeParse(c.req.query('worker'));
     if (!id.success) throw new CfnError('CFN_INPUT_INVALID', 'worker: expected the id of an admitted worker');
     const worker = gateway.registry.get(id.data);

@@ -130,6 +130,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     action: 'anybody',
     answers: 'application/jose',
   },
+  'GET /.well-known/ohttp-gateway': {
+    summary: "A worker's OHTTP key configurations, ?worker= its id: a hint, which its evidence proves",
+    action: 'anybody',
+    answers: 'application/ohttp-keys',
+  },
   'GET /.well-known/cfn/receipts/{id}/proof': {
     summary: 'That a receipt is in a sealed hour of the ledger',
     action: 'anybody',

@@ -168,13 +168,15 @@ function outcomes(): string[] {
   const ledger = new DatabaseSync(join(system.stateDir, 'gateway/gateway.sqlite'), { readOnly: true });
   try {
     return ledger
-      .prepare('SELECT outcome FROM receipts ORDER BY rowid')
+      .prepare('SELECT jws FROM receipts ORDER BY rowid')
       .all()
-      .map(({ outcome }) => String(outcome));
+      .map(({ jws }) => outcomeOf(String(jws)));
   } finally {
     ledger.close();
   }
 }
+const outcomeOf = (jws: string): string =>
+  (JSON.parse(Buffer.from(jws.split('.')[1] ?? '', 'base64url').toString()) as { outcome: string }).outcome;
 /** What was written since. */
 const newOutcomes = (since: number): Promise<string[]> =>
   expect

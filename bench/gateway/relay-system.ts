@@ -9,13 +9,16 @@ import { toBase64url } from '../../proto/index.ts';
 export interface RelaySystem extends AsyncDisposable {
   readonly url: string;
   readonly gatewayPid: number;
+  /** Of the first worker; it has the function. */
   readonly workerId: string;
+  /** Wall and processor time of the gateway until all workers were admitted, in seconds. */
+  readonly admission: { readonly wall: number; readonly processor: number };
   /** Seconds of processor time that the gateway has used so far, kernel included. */
   gatewaySeconds(): number;
 }
 
-/** A gateway and a worker that opens nothing, each a process, and one function `acme/echo`. */
-export async function openRelay(): Promise<RelaySystem> {
+/** A gateway, and workers that open nothing in a process of their own, and one function `acme/echo`. */
+export async function openRelay(workers = 1): Promise<RelaySystem> {
   const folder = mkdtempSync(join(tmpdir(), 'cfn-relay-'));
   const at = (name: string): string => join(folder, name);
   const platform = await openSimulatedPlatform(at('platform'));
@@ -25,10 +28,10 @@ export async function openRelay(): Promise<RelaySystem> {
     entry: new URL('../../gateway/main.ts', import.meta.url),
     args: [`--state=${at('gateway')}`, '--listen=127.0.0.1:0', `--policy=${at('policy.json')}`],
   });
-  const worker = await startService<{ address: string }>({
-    name: 'stub worker',
+  const stubs = await startService<{ addresses: string[] }>({
+    name: 'stub workers',
     entry: new URL('stub-worker.ts', import.meta.url),
-    args: [`--platform=${at('platform')}`, `--certificate=${at('gateway/client.crt')}`],
+    args: [`--platform=${at('platform')}`, `--certificate=${at('gateway/client.crt')}`, `--count=${workers}`],
   });
   const { url } = gateway.ready;
   const operator = readFileSync(at('gateway/operator.token'), 'utf8').trim();
@@ -38,7 +41,18 @@ export async function openRelay(): Promise<RelaySystem> {
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
     return (await answer.json()) as Record<string, unknown>;
   };
-  const { workerId } = await post('/v1/workers', { address: worker.ready.address });
+  // proc_pid_stat(5): utime and stime are the 14th and 15th field, in ticks of 10 ms; the name before may hold spaces.
+  const gatewaySeconds = (): number => {
+    const fields = readFileSync(`/proc/${gateway.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  };
+  const before = { wall: performance.now(), processor: gatewaySeconds() };
+  const { addresses } = stubs.ready;
+  const [{ workerId } = {}] = await inLanes(8, addresses, (address) => post('/v1/workers', { address }));
+  const admission = {
+    wall: (performance.now() - before.wall) / 1000,
+    processor: gatewaySeconds() - before.processor,
+  };
   await post('/v1/tenants', { name: 'acme' });
   const { jws } = await signedFunction({ limits: { cpuMs: 1000, wallMs: 60_000, memoryMb: 64, requestMb: 16 } });
   await post('/v1/functions/acme/echo/versions', { manifest: jws, bundle: toBase64url(BUNDLE) });
@@ -46,14 +60,21 @@ export async function openRelay(): Promise<RelaySystem> {
     url,
     gatewayPid: gateway.pid,
     workerId: String(workerId),
-    gatewaySeconds() {
-      // proc_pid_stat(5): utime and stime are the 14th and 15th field, in ticks of 10 ms; the name before may hold spaces.
-      const fields = readFileSync(`/proc/${gateway.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-      return (Number(fields[11]) + Number(fields[12])) / 100;
-    },
+    admission,
+    gatewaySeconds,
     async [Symbol.asyncDispose]() {
-      await Promise.all([gateway.stop(), worker.stop()]);
+      await Promise.all([gateway.stop(), stubs.stop()]);
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function inLanes<T, R>(lanes: number, items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    for (let i = next++; i < items.length; i = next++) results[i] = await work(items[i] as T);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  return results;
 }

@@ -4,12 +4,25 @@ import { openSimulatedPlatform, simulatedAttester } from '../../attestation/inse
 import { MRTD } from '../../gateway/testkit.ts';
 import { throwawayWorker } from '../../gateway/worker.testkit.ts';
 
-// A worker that opens nothing and gives back the bytes that came, in a process of its own.
-const { values } = parseArgs({ options: { platform: { type: 'string' }, certificate: { type: 'string' } } });
-const { address } = await throwawayWorker({
-  attester: simulatedAttester(await openSimulatedPlatform(values.platform ?? ''), { mrtd: MRTD }),
-  gatewayCertificatePem: readFileSync(values.certificate ?? '', 'utf8'),
-  run: () => ({ status: 200, body: [] }),
-  blind: true,
+// Workers that open nothing and give back the bytes that came, in a process of their own.
+const { values } = parseArgs({
+  options: {
+    platform: { type: 'string', default: '' },
+    certificate: { type: 'string', default: '' },
+    count: { type: 'string', default: '1' },
+  },
 });
-process.stdout.write(`${JSON.stringify({ ready: true, address })}\n`);
+const platform = await openSimulatedPlatform(values.platform);
+const gatewayCertificatePem = readFileSync(values.certificate, 'utf8');
+const addresses: string[] = [];
+for (let i = 0; i < Number(values.count); i++) {
+  const worker = await throwawayWorker({
+    attester: simulatedAttester(platform, { mrtd: MRTD }),
+    gatewayCertificatePem,
+    run: () => ({ status: 200, body: [] }),
+    blind: true,
+    onLoad: ({ version }) => worker.tell({ inflight: 0, capacity: 4_096, versions: [{ version }] }),
+  });
+  addresses.push(worker.address);
+}
+process.stdout.write(`${JSON.stringify({ ready: true, addresses })}\n`);

@@ -57,3 +57,13 @@ export const REDIS_PENDING_MAX = 10_000;
 export const REDIS_RECEIPTS_MAX = 200;
 /** Changes of the shared state that are kept for gateways to follow; one that was away for longer starts its view anew. */
 export const CHANGES_MAX = 10_000;
+/** How often a gateway asks what others changed, in ms. */
+export const CHANGES_POLL_MS = 200;
+/** How old the view of shared state may become while Redis is away, in ms: one admission lease (docs/decisions/0010). */
+export const VIEW_AGE_MS_MAX = 60_000;
+/** Entries of the view: 100,000 functions with their tenants and consents. About 300 bytes each. */
+export const VIEW_ENTRIES_MAX = 400_000;
+/** Model manifests in the view; each has up to 1 MiB. */
+export const VIEW_MODELS_MAX = 256;
+/** Evidence that waits for a shared store that is away: two challenges a minute of 100 workers for five minutes; of GPUs with endorsements up to 300 KiB each. */
+export const EVIDENCE_LATER_MAX = 1_000;

@@ -6,6 +6,7 @@ import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/i
 import { readPolicyFile } from '../proto/node.ts';
 import { LEASE_SECONDS } from './limits.ts';
 import type { Log } from './log.ts';
+import { redisUrl } from './redis/url.ts';
 import { startGateway } from './service.ts';
 import type { TracingOptions } from './tracing.ts';
 
@@ -24,6 +25,7 @@ async function main(): Promise<void> {
       policy: { type: 'string' },
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
+      'redis-url-file': { type: 'string' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
       'trace-url': { type: 'string' },
       'trace-ratio': { type: 'string', default: '0.01' },
@@ -50,6 +52,7 @@ async function main(): Promise<void> {
     admit,
     leaseMs: leaseSeconds * 1000,
     traces: tracesOf(values['trace-url'], values['trace-ratio']),
+    redisUrl: await redisUrl(values['redis-url-file'], process.env['CFN_REDIS_URL']),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),

@@ -35,6 +35,8 @@ export interface Redis {
   readonly use: <T>(work: (client: RedisClient) => Promise<T>) => Promise<T>;
   /** Runs a Lua script, atomic in Redis. Keys are given without the prefix. @throws {CfnError} `CFN_STORE_FAILED` */
   run(script: Script, keys: readonly string[], args: readonly (string | Buffer)[]): Promise<unknown>;
+  /** How many connections there were: data that was read over an earlier one may have been lost by Redis since. */
+  connections(): number;
   close(): void;
 }
 
@@ -77,6 +79,7 @@ export async function openRedis(options: RedisOptions): Promise<Redis> {
   let closed = false;
   let why = 'not connected';
   let answeredAtMs = 0;
+  let connections = 0;
 
   /** A fresh client in place of one that hangs: its queue of unanswered commands goes with it. */
   function connect(): Promise<void> {
@@ -96,6 +99,7 @@ export async function openRedis(options: RedisOptions): Promise<Redis> {
         for (const check of options.checks) await within(commandMs, check({ client: made, key }));
         if (client !== made || closed || !made.isReady) return;
         usable = true;
+        connections++;
         log('redis.connected');
         first.resolve();
       } catch (cause) {
@@ -149,6 +153,7 @@ export async function openRedis(options: RedisOptions): Promise<Redis> {
           return await it.eval(lua, call);
         }
       }),
+    connections: () => connections,
     close() {
       closed = true;
       usable = false;

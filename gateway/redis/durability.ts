@@ -3,9 +3,9 @@ import type { Log } from '../log.ts';
 import type { RedisServerView } from './connection.ts';
 
 /**
- * Whether this Redis keeps what it acknowledges. Refused: no append-only file, or keys evicted for want of memory; either loses
- * deployments and receipts by itself. `appendfsync everysec` loses nothing when Redis is killed and up to two seconds when its machine
- * fails, which is for the operator to decide: a warning. Where a provider hides the setting, that is said, too.
+ * Whether this Redis keeps what it acknowledges; one that does not is refused. `appendfsync everysec` would lose up to two seconds of
+ * deployments and receipts, not only when its machine fails: it answers before it writes while an fsync is under way, and then a kill is
+ * enough. No request waits for this Redis, so an fsync for each write costs little. Where a provider hides the setting, the log says so.
  */
 export function durabilityCheck(log: Log): (server: RedisServerView) => Promise<void> {
   return async ({ client }) => {
@@ -18,8 +18,9 @@ export function durabilityCheck(log: Log): (server: RedisServerView) => Promise<
     if (eviction.startsWith('allkeys'))
       throw new CfnError('CFN_STORE_FAILED', `Redis evicts keys (${eviction}): set \`maxmemory-policy noeviction\``);
     const fsync = await client.configGet('appendfsync').catch(() => undefined);
-    const when = fsync?.['appendfsync'] ?? 'unknown';
-    if (when !== 'always')
-      log('redis.durability', { appendfsync: when, lost: 'the last seconds, when the machine of Redis fails' });
+    const when = fsync?.['appendfsync'];
+    if (when === undefined) log('redis.durability-unknown');
+    else if (when !== 'always')
+      throw new CfnError('CFN_STORE_FAILED', `Redis has \`appendfsync ${when}\`, which loses seconds: set \`always\``);
   };
 }

@@ -46,7 +46,21 @@ export async function redisServer(flags: readonly string[] = []): Promise<RedisS
       }
       child = spawn(
         REDIS,
-        ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'yes', ...flags],
+        [
+          '--port',
+          `${port}`,
+          '--bind',
+          '127.0.0.1',
+          '--dir',
+          folder,
+          '--save',
+          '',
+          '--appendonly',
+          'yes',
+          '--appendfsync',
+          'always',
+          ...flags,
+        ],
         { stdio: 'ignore' },
       );
       await answering(url);

@@ -128,7 +128,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
   });
 
   test('remembers which versions a function had deployed, and which it has', async () => {
-    const first = open();
+    const first = await open();
     await first.addVersion(version('1'), at);
     expect(await first.uploadVersion(version('2'), at)).toBe(true);
     expect(await first.uploadVersion(version('2'), at)).toBe(false);
@@ -140,7 +140,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
     const made = { tenant: 'acme', name: 'echo', versions: split, at, cause: 'versions', message: 'why' } as const;
     expect(await first.addDeployment(made, 1)).toEqual({ ...made, id: 2 });
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.currentDeployment('acme', 'echo')).toEqual({ ...made, id: 2 });
     expect((await store.deployments('acme', 'echo')).map(({ id, cause }) => [id, cause])).toEqual([
       [2, 'versions'],
@@ -156,7 +156,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
   });
 
   test('a deployment that another was faster than, or of what is not there, changes nothing', async () => {
-    const store = open();
+    const store = await open();
     await store.addVersion(version('1'), at);
     await store.addVersion(version('2'), at);
     await store.addVersion(version('3', 'other'), at);

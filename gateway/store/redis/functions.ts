@@ -1,17 +1,16 @@
 import { LIST_MAX } from '../../limits.ts';
 import { AS_BYTES } from '../../redis/connection.ts';
-import type { FunctionRecord, FunctionStore } from '../functions.ts';
+import type { FunctionRecord, FunctionStore, FunctionVersion } from '../functions.ts';
 import { listed, writing, type RedisDatabase } from './database.ts';
+import { deploy } from './deployments.ts';
 
-const ADD_VERSION = writing(`
-local added = 1 - redis.call('EXISTS', k[1])
-if added == 1 then redis.call('HSET', k[1], 'tenant', a[2], 'name', a[3], 'jws', a[4], 'bundle', a[5]) end
-redis.call('HSET', k[2], 'version', a[1], 'deployedAt', a[6])
-redis.call('ZADD', k[3], 0, a[2] .. ' ' .. a[3])
-changed('function ' .. a[2] .. '/' .. a[3])
-return added`);
+const UPLOAD = writing(`
+if redis.call('EXISTS', k[1]) == 1 then return 0 end
+redis.call('HSET', k[1], 'tenant', a[2], 'name', a[3], 'jws', a[4], 'bundle', a[5], 'uploadedAt', a[6])
+redis.call('LPUSH', k[2], a[1])
+return 1`);
 
-/** `version:{version}` and `function:{tenant}/{name}`: a hash each; `functions`: `tenant name`, as a space sorts before all of a name. */
+/** `version:{version}` and `function:{tenant}/{name}`: a hash each; `versions:{tenant}/{name}`: a list; `functions`: `tenant name`, as a space sorts before all of a name. */
 export function redisFunctions(database: RedisDatabase): FunctionStore {
   const { key, use, write } = database;
   const current = (tenant: string, name: string): Promise<FunctionRecord | undefined> =>
@@ -19,14 +18,18 @@ export function redisFunctions(database: RedisDatabase): FunctionStore {
       const [version, deployedAt] = await client.hmGet(key(`function:${tenant}/${name}`), ['version', 'deployedAt']);
       return version == null || deployedAt == null ? undefined : { tenant, name, version, deployedAt };
     });
+  const upload = async ({ tenant, name, version, jws, bundle }: FunctionVersion, at: string): Promise<boolean> => {
+    const args = [version, tenant, name, jws, Buffer.from(bundle), at];
+    return (await write(UPLOAD, [`version:${version}`, `versions:${tenant}/${name}`], args)) === 1;
+  };
   return {
-    async addVersion({ tenant, name, version, jws, bundle }, deployedAt) {
-      const added = await write(
-        ADD_VERSION,
-        [`version:${version}`, `function:${tenant}/${name}`, 'functions'],
-        [version, tenant, name, jws, Buffer.from(bundle), deployedAt],
-      );
-      return added === 1;
+    uploadVersion: upload,
+    // Two steps: a version that nothing deploys is harmless, and the next attempt finds it.
+    async addVersion(it, at) {
+      const added = await upload(it, at);
+      const { tenant, name, version } = it;
+      await deploy(database, { tenant, name, versions: [{ version, percent: 100 }], at, cause: 'deploy', message: '' });
+      return added;
     },
     async functions(tenant) {
       const range = tenant === undefined ? undefined : ([`[${tenant} `, `(${tenant}!`] as const);

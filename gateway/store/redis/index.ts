@@ -1,6 +1,7 @@
 import type { Redis } from '../../redis/connection.ts';
 import type { Store } from '../store.ts';
 import { redisDatabase } from './database.ts';
+import { redisDeployments } from './deployments.ts';
 import { redisFunctions } from './functions.ts';
 import { redisModels } from './models.ts';
 import { redisOperator } from './operator.ts';
@@ -14,8 +15,10 @@ export function redisStore(redis: Redis, identity: () => string): Store {
     ...redisTenants(database),
     ...redisModels(database),
     ...redisFunctions(database),
+    ...redisDeployments(database),
     ...redisReceipts(database),
     ...redisOperator(database),
     close: async () => redis.close(),
   };
 }
+export { CHANGES, CHANGES_COUNT } from './database.ts';

@@ -161,7 +161,11 @@ export const ERRORS = {
   },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
-  CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
+  CFN_STORE_FAILED: {
+    fault: 'system',
+    status: 500,
+    remedy: 'Check disk space and permissions of the state folder, or that the shared Redis answers.',
+  },
   CFN_ROOT_KEY_UNREACHABLE: {
     fault: 'system',
     status: 503,

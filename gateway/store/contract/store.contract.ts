@@ -28,7 +28,7 @@ export function receiptOf(id: string, change: Partial<Receipt> = {}): Receipt {
 }
 
 /** What every implementation of {@link Store} does. `open` opens the same state again after a close. */
-export function storeContract(open: () => Store): void {
+export function storeContract(open: () => Store | Promise<Store>): void {
   const version = (digit: string, name = 'echo') => ({
     tenant: 'acme',
     name,
@@ -38,7 +38,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('holds all that it acknowledged after being opened again', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     await first.addModel({ model: 'acme/m@1', digest: hex('4'), createdAt: at }, new Uint8Array([7, 0, 255]));
     await first.addVersion(version('1'), at);
@@ -47,7 +47,7 @@ export function storeContract(open: () => Store): void {
     await first.addWorkerAddress('127.0.0.1:1');
     await first.close();
 
-    const again = open();
+    const again = await open();
     expect(await again.hasTenant('acme')).toBe(true);
     expect(await again.model('acme/m@1')).toEqual({ digest: hex('4'), manifest: new Uint8Array([7, 0, 255]) });
     expect(await again.version(hex('1'))).toEqual(version('1'));
@@ -59,7 +59,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('refuses a tenant twice, and other bytes under a model reference', async () => {
-    const store = open();
+    const store = await open();
     await store.addTenant({ name: 'acme', createdAt: at });
     await expect(store.addTenant({ name: 'acme', createdAt: at })).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
     const record = { model: 'acme/m@1', digest: hex('4'), createdAt: at };
@@ -76,7 +76,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('the newest deployment is current, older versions stay', async () => {
-    const store = open();
+    const store = await open();
     expect(await store.addVersion(version('1'), at)).toBe(true);
     expect(await store.addVersion(version('2'), at)).toBe(true);
     expect(await store.currentVersion('acme', 'echo')).toMatchObject({ version: hex('2') });
@@ -90,7 +90,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('counts a request once, and sums usage per function', async () => {
-    const store = open();
+    const store = await open();
     const one = { jws: 'r1', receipt: receiptOf('1'.repeat(32)) };
     const two = { jws: 'r2', receipt: receiptOf('2'.repeat(32), { outcome: 'CFN_FUNCTION_THREW' }) };
     expect(await store.addReceipts([one, two, { ...one, jws: 'other' }])).toBe(2);
@@ -113,13 +113,13 @@ export function storeContract(open: () => Store): void {
   });
 
   test('keeps what the operator said last of each subject', async () => {
-    const first = open();
+    const first = await open();
     await first.setConsent('acme/m@1', true);
     await first.setConsent('acme', false);
     await first.setConsent('acme/m@1', false);
     await first.setConsent('other', true);
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.consents(['acme/m@1', 'other', 'nobody'])).toEqual(
       new Map([
         ['acme/m@1', false],
@@ -203,7 +203,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('remembers which versions a function had deployed, and which it has', async () => {
-    const first = open();
+    const first = await open();
     await first.addVersion(version('1'), at);
     expect(await first.uploadVersion(version('2'), at)).toBe(true);
     expect(await first.uploadVersion(version('2'), at)).toBe(false);
@@ -215,7 +215,7 @@ export function storeContract(open: () => Store): void {
     const made = { tenant: 'acme', name: 'echo', versions: split, at, cause: 'versions', message: 'why' } as const;
     expect(await first.addDeployment(made, 1)).toEqual({ ...made, id: 2 });
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.currentDeployment('acme', 'echo')).toEqual({ ...made, id: 2 });
     expect((await store.deployments('acme', 'echo')).map(({ id, cause }) => [id, cause])).toEqual([
       [2, 'versions'],
@@ -231,7 +231,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('a deployment that another was faster than, or of what is not there, changes nothing', async () => {
-    const store = open();
+    const store = await open();
     await store.addVersion(version('1'), at);
     await store.addVersion(version('2'), at);
     await store.addVersion(version('3', 'other'), at);
@@ -253,7 +253,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('says undefined for what it does not hold', async () => {
-    const store = open();
+    const store = await open();
     expect(await store.hasTenant('acme')).toBe(false);
     expect(await store.model('acme/m@1')).toBeUndefined();
     expect(await store.version(hex('1'))).toBeUndefined();
@@ -265,7 +265,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('a call after the close is refused', async () => {
-    const store = open();
+    const store = await open();
     await store.close();
     await expect(store.hasTenant('acme')).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
   });

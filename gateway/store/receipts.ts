@@ -29,7 +29,7 @@ export interface ReceiptStore {
   addReceipts(entries: readonly LedgerEntry[]): Promise<number>;
   receipt(id: string): Promise<string | undefined>;
   usage(tenant?: string): Promise<UsageRow[]>;
-  /** What a tenant's receipts sum up to since a time (RFC 3339, UTC). */
+  /** What a tenant's receipts sum up to since the beginning of an hour (RFC 3339, UTC). */
   usedSince(tenant: string, since: string): Promise<Used>;
 
   /** Evidence JSON by its digest, so that a receipt can be checked after the worker is gone. */

@@ -131,7 +131,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
   });
 
   test('keeps API keys, each found by its id and removed for its tenant alone', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     const key = {
       id: '1'.repeat(16),
@@ -154,7 +154,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
     await first.keyUsed(key.id, at);
     await first.keyUsed('3'.repeat(16), at);
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.key(key.id)).toEqual({ ...key, usedAt: at });
     expect(await store.key(operators.id)).toEqual(operators);
     expect(await store.keys('acme')).toEqual([{ ...key, usedAt: at }]);
@@ -168,14 +168,14 @@ export function storeContract(open: () => Store | Promise<Store>): void {
   });
 
   test('keeps the limits of tenants that exist', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     await first.addTenant({ name: 'zoo', createdAt: at });
     await first.setLimits('acme', '{"a":1}');
     await first.setLimits('acme', '{"a":2}');
     await expect(first.setLimits('nobody', '{}')).rejects.toMatchObject({ code: 'CFN_TENANT_NOT_FOUND' });
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.limits('acme')).toBe('{"a":2}');
     expect(await store.limits('zoo')).toBeUndefined();
     expect(await store.tenants()).toEqual([
@@ -186,7 +186,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
   });
 
   test('sums what a tenant used since a time', async () => {
-    const store = open();
+    const store = await open();
     const receipt = (digit: string, issuedAt: string, tenant = 'acme') => ({
       jws: digit,
       receipt: receiptOf(digit.repeat(32), { issuedAt, function: { tenant, name: 'echo', version: hex('1') } }),

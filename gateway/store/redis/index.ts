@@ -3,6 +3,7 @@ import type { Store } from '../store.ts';
 import { redisDatabase } from './database.ts';
 import { redisDeployments } from './deployments.ts';
 import { redisFunctions } from './functions.ts';
+import { redisKeys } from './keys.ts';
 import { redisModels } from './models.ts';
 import { redisOperator } from './operator.ts';
 import { redisReceipts } from './receipts.ts';
@@ -13,6 +14,7 @@ export function redisStore(redis: Redis, identity: () => string): Store {
   const database = redisDatabase(redis, identity);
   return {
     ...redisTenants(database),
+    ...redisKeys(database),
     ...redisModels(database),
     ...redisFunctions(database),
     ...redisDeployments(database),

@@ -31,8 +31,9 @@ export function redisModels(database: RedisDatabase): ModelStore {
         throw new CfnError('CFN_CONFLICT', `model ${model} exists with other content`);
       return false;
     },
-    async models() {
-      const references = await listed(database, 'models', LIST_MAX);
+    async models(owner) {
+      const range = owner === undefined ? undefined : ([`[${owner}/`, `(${owner}0`] as const); // 0 comes after /
+      const references = await listed(database, 'models', LIST_MAX, range);
       return use((client) =>
         Promise.all(
           references.map(async (model) => {

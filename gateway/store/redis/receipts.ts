@@ -5,9 +5,9 @@ import { listed, writing, type RedisDatabase } from './database.ts';
 // Sums and receipts in one script: a request is counted exactly when its receipt is there.
 const ADD = writing(`
 local added = 0
-for i = 1, #a / 7 do
-  local at, usage = (i - 1) * 7, k[2 * i + 1]
-  if redis.call('SETNX', k[2 * i], a[at + 2]) == 1 then
+for i = 1, #a / 8 do
+  local at, usage, used = (i - 1) * 8, k[3 * i], k[3 * i + 1]
+  if redis.call('SETNX', k[3 * i - 1], a[at + 2]) == 1 then
     added = added + 1
     redis.call('ZADD', k[1], 0, a[at + 1])
     redis.call('HINCRBY', usage, 'requests', 1)
@@ -16,6 +16,9 @@ for i = 1, #a / 7 do
     redis.call('HINCRBYFLOAT', usage, 'engineMs', a[at + 5])
     redis.call('HINCRBY', usage, 'requestBytes', a[at + 6])
     redis.call('HINCRBY', usage, 'responseBytes', a[at + 7])
+    redis.call('HINCRBY', used, a[at + 8] .. ' requests', 1)
+    redis.call('HINCRBYFLOAT', used, a[at + 8] .. ' engineMs', a[at + 5])
+    redis.call('HINCRBY', used, a[at + 8] .. ' bytes', a[at + 6] + a[at + 7])
   end
 end
 return added`);
@@ -23,7 +26,7 @@ const ADD_EVIDENCE = writing(`redis.call('SETNX', k[1], a[1])`);
 
 const SUMS = ['requests', 'failed', 'cpuMs', 'engineMs', 'requestBytes', 'responseBytes'] as const;
 
-/** `receipt:{id}`, `evidence:{digest}`: values; `usage:{tenant}/{name}`: a hash of sums each; `usage`: `tenant name`. */
+/** `receipt:{id}`, `evidence:{digest}`: values; `usage:{tenant}/{name}`: a hash of sums each; `usage`: `tenant name`; `used:{tenant}`: sums by the hour. */
 export function redisReceipts(database: RedisDatabase): ReceiptStore {
   const { key, use, write } = database;
 
@@ -31,8 +34,9 @@ export function redisReceipts(database: RedisDatabase): ReceiptStore {
     const keys = entries.flatMap(({ receipt: { id, function: ran } }) => [
       `receipt:${id}`,
       `usage:${ran.tenant}/${ran.name}`,
+      `used:${ran.tenant}`,
     ]);
-    const args = entries.flatMap(({ jws, receipt: { function: ran, outcome, usage, request, response } }) => [
+    const args = entries.flatMap(({ jws, receipt: { issuedAt, function: ran, outcome, usage, request, response } }) => [
       `${ran.tenant} ${ran.name}`,
       jws,
       outcome === 'ok' ? '0' : '1',
@@ -40,6 +44,7 @@ export function redisReceipts(database: RedisDatabase): ReceiptStore {
       `${usage.engineMs}`,
       `${request.bytes}`,
       `${response.bytes}`,
+      hourOf(issuedAt),
     ]);
     return Number(await write(ADD, ['usage', ...keys], args));
   }
@@ -67,6 +72,15 @@ export function redisReceipts(database: RedisDatabase): ReceiptStore {
         ),
       );
     },
+    async usedSince(tenant, since) {
+      const sums = Object.entries(await use((client) => client.hGetAll(key(`used:${tenant}`))));
+      const sum = (name: string): number =>
+        sums.reduce((all, [field, value]) => {
+          const [hour = '', of] = field.split(' ', 2);
+          return of === name && hour >= hourOf(since) ? all + Number(value) : all;
+        }, 0);
+      return { requests: sum('requests'), engineMs: sum('engineMs'), bytes: sum('bytes') };
+    },
 
     async addEvidence(digest, json) {
       await write(ADD_EVIDENCE, [`evidence:${digest}`], [json]);
@@ -74,3 +88,6 @@ export function redisReceipts(database: RedisDatabase): ReceiptStore {
     evidence: (digest) => use(async (client) => (await client.get(key(`evidence:${digest}`))) ?? undefined),
   };
 }
+
+/** `2026-11-01T00` */
+const hourOf = (at: string): string => at.slice(0, 13);

@@ -51,8 +51,6 @@ export const QUOTA = {
 } as const;
 /** API keys that a tenant, or the operator, may have at once. */
 export const KEYS_PER_TENANT_MAX = 100;
-/** API keys that are remembered, and for how long, in ms: so long a key that was revoked at another gateway is still taken here. */
-export const KEY_CACHE = { keys: 10_000, ms: 5_000 } as const;
 /** Largest JSON body of the control plane that carries no bundle, in bytes. */
 export const CONTROL_BYTES_MAX = 64 * 1024;
 /** Entries that a list of the control plane gives at once. */
@@ -86,6 +84,10 @@ export const CHANGES_POLL_MS = 200;
 export const VIEW_AGE_MS_MAX = 60_000;
 /** Entries of the view: 100,000 functions with their tenants and consents. About 300 bytes each. */
 export const VIEW_ENTRIES_MAX = 400_000;
+/** API keys in the view. */
+export const VIEW_KEYS_MAX = 100_000;
+/** Subjects of each kind of which the view remembers that they are not there. */
+export const VIEW_ABSENT_MAX = 10_000;
 /** Model manifests in the view; each has up to 1 MiB. */
 export const VIEW_MODELS_MAX = 256;
 /** Evidence that waits for a shared store that is away: two challenges a minute of 100 workers for five minutes; of GPUs with endorsements up to 300 KiB each. */

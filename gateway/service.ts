@@ -41,8 +41,6 @@ export interface GatewayOptions {
   readonly leaseMs: number;
   /** Identity providers whose tokens are taken. */
   readonly issuers?: IssuersFile;
-  /** URL of the Redis that gateways share; absent: this one is alone. */
-  readonly redis?: string;
   /** Left out: no traces. */
   readonly traces?: TracingOptions | undefined;
   /** URL of the Redis that several gateways share; without one, this gateway keeps its state in its folder. */
@@ -97,8 +95,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
-  const keys = apiKeys({ store, now, monotonicMs, randomBytes, log });
-  const book = openBook(options, store);
+  const keys = apiKeys({ store, now, randomBytes, log });
+  const book = openBook({ redis: shared?.redis, monotonicMs, store });
   const limits = quotas({
     store,
     ...book,
@@ -183,7 +181,6 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       await admitting.stop();
       await gateway.ledger.flush();
       limits.stop();
-      book.close();
       await tracing.stop();
       await store.close();
     },

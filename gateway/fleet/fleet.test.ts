@@ -90,6 +90,30 @@ describe.skipIf(redisMissing)('gateways that share a Redis (skipped without redi
     await expect.poll(() => workersOf(first), TIMEOUT).toEqual([]);
   });
 
+  test('INV-41 a key made at one is taken by all, also while Redis is away; revoked at one, it is refused by all', async () => {
+    const { server, first, second } = await fleet();
+    const owner = await first.tenant('acme');
+    const made = await first.call('POST', '/v1/keys', { token: owner, body: { name: 'ci', role: 'invoker' } });
+    const { key, id } = (await made.json()) as { key: string; id: string };
+    const caller = { plaintext: true, logs: 'none', auth: 'token' } as const;
+    await first.deploy(owner, await signedFunction({ caller }));
+    const taken = async (house: House): Promise<string> => {
+      const reply = await house.call('POST', '/f/acme/echo/', { token: key, body: 'taken' });
+      return reply.ok ? reply.text() : codeOf(reply);
+    };
+    await expect.poll(() => taken(first), TIMEOUT).toBe('taken');
+    await expect.poll(() => taken(second), TIMEOUT).toBe('taken');
+    await sleep(600); // nothing leaves the views any more
+    expect([await taken(first), await taken(second)]).toEqual(['taken', 'taken']);
+    await server.kill();
+    expect([await taken(first), await taken(second)]).toEqual(['taken', 'taken']);
+    await server.start();
+    await expect.poll(() => ready(second), TIMEOUT).toBe('200');
+    expect((await second.call('DELETE', `/v1/keys/${id}`, { token: owner })).status).toBe(204);
+    expect(await taken(second)).toBe('401 CFN_TOKEN_INVALID');
+    await expect.poll(() => taken(first), TIMEOUT).toBe('401 CFN_TOKEN_INVALID');
+  });
+
   test('calls go on while Redis is away, changes are refused, and every receipt is counted in the end', async () => {
     const { server, first, second } = await fleet();
     const token = await first.tenant('acme');

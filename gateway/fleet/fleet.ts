@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { toHex } from '../../proto/index.ts';
-import { VIEW_AGE_MS_MAX, VIEW_ENTRIES_MAX, VIEW_MODELS_MAX } from '../limits.ts';
+import { VIEW_ABSENT_MAX, VIEW_AGE_MS_MAX, VIEW_ENTRIES_MAX, VIEW_KEYS_MAX, VIEW_MODELS_MAX } from '../limits.ts';
 import type { Log } from '../log.ts';
 import { openRedis, type Redis } from '../redis/connection.ts';
 import { durabilityCheck } from '../redis/durability.ts';
@@ -8,7 +8,7 @@ import { redisIdentity } from '../redis/identity.ts';
 import { redisStore, type Store } from '../store/index.ts';
 import { followChanges } from './changes.ts';
 import { evidenceLater } from './evidence-later.ts';
-import { sharedStore } from './shared-store.ts';
+import { sharedStore, type Views } from './shared-store.ts';
 import { view } from './view.ts';
 
 export interface FleetOptions {
@@ -44,8 +44,11 @@ export async function joinFleet(options: FleetOptions): Promise<Fleet> {
   });
   const id = (): string => identity.id;
   const isCurrent = (): boolean => changes.ageMs() <= VIEW_AGE_MS_MAX;
-  const known = view(isCurrent, VIEW_ENTRIES_MAX);
-  const models = view(isCurrent, VIEW_MODELS_MAX);
+  const views: Views = {
+    known: view(isCurrent, VIEW_ENTRIES_MAX, VIEW_ABSENT_MAX),
+    keys: view(isCurrent, VIEW_KEYS_MAX, VIEW_ABSENT_MAX),
+    models: view(isCurrent, VIEW_MODELS_MAX, VIEW_ABSENT_MAX),
+  };
   const kept = redisStore(redis, id);
   const evidence = evidenceLater(kept);
   const changes = followChanges({
@@ -54,18 +57,16 @@ export async function joinFleet(options: FleetOptions): Promise<Fleet> {
     monotonicMs,
     log,
     onChange(subject) {
-      known.drop(subject);
-      models.drop(subject);
+      for (const it of Object.values(views)) it.drop(subject);
       if (subject.startsWith('worker ')) onWorkers();
     },
     onGap() {
-      known.clear();
-      models.clear();
+      for (const it of Object.values(views)) it.clear();
       onWorkers();
       evidence.flush().catch(() => {}); // what is left waits for the next connection
     },
   });
-  const store = sharedStore(kept, known, models);
+  const store = sharedStore(kept, views);
   return {
     redis,
     isCurrent,

@@ -13,6 +13,7 @@ const MAY_IMPORT = {
   artifacts: ['proto'],
   functions: ['proto'],
   gateway: ['proto', 'attestation/verifier', 'client'],
+  relay: ['proto'],
   // Clients of the key broker protocol bring no endorsements: the KMS fetches them.
   kms: ['proto', 'attestation/verifier', 'attestation/collateral'],
   // A worker fetches endorsements of its own evidence.
@@ -29,7 +30,7 @@ const MAY_IMPORT = {
     'functions',
   ],
 };
-const ROOMS = 'proto|attestation|artifacts|functions|gateway|kms|runtime|client|cli|deploy|test|bench|scripts';
+const ROOMS = 'proto|attestation|artifacts|functions|gateway|relay|kms|runtime|client|cli|deploy|test|bench|scripts';
 // `fs` and `node:fs` alike.
 const NODE_MODULES_OF_ITS_OWN = `^(node:)?(${builtinModules.join('|')})$`;
 // Tests, and what only tests import, may cross rooms and look behind doors.
@@ -84,7 +85,7 @@ module.exports = {
         pathNot: [TESTS, '^(test|bench|deploy)/', '^runtime/sandbox/platform/', '^scripts/fuzz/'],
       },
       to: {
-        path: '^(proto|artifacts|functions|gateway|kms|runtime|client|cli)/',
+        path: '^(proto|artifacts|functions|gateway|relay|kms|runtime|client|cli)/',
         pathNot: ['^$1/', '/index\\.ts$', '^proto/(node|grpc)\\.ts$'],
       },
     },

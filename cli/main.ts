@@ -1,10 +1,11 @@
+import { CfnError } from '../proto/index.ts';
 import { hiddenPrompt } from './hidden-prompt.ts';
 import { run } from './run.ts';
 
 /** The program `cfn`: the one place here that touches the process. */
 const ended = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => ended.abort(signal)); // A second signal ends the process at once, as `once` leaves the default behind.
+  process.once(signal, () => ended.abort(new CfnError('CFN_ABORTED', 'ended by the user'))); // A second signal ends the process at once, as `once` leaves the default behind.
 }
 // `cfn … | head` closes our output early; that is no error of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));

@@ -33,6 +33,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   keys: { summary: 'List and rotate the keys of a KMS', load: () => import('./commands/keys.ts') },
   verify: { summary: 'Verify the evidence of the workers of a function', load: () => import('./commands/verify.ts') },
   receipt: { summary: 'Verify a receipt: where did my data go?', load: () => import('./commands/receipt.ts') },
+  usage: {
+    summary: 'What was used, summed over receipts; and count it again',
+    load: () => import('./commands/usage.ts'),
+  },
   attest: {
     summary: 'Verify evidence in files, or collect it on this machine',
     load: () => import('./commands/attest.ts'),
@@ -47,6 +51,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   tenant: { summary: 'Tenants of a gateway, and what they may use', load: () => import('./commands/tenant.ts') },
   kms: { summary: 'Serve a key management service', load: () => import('./commands/kms.ts') },
   workers: { summary: 'See what workers do, and take them out', load: () => import('./commands/workers.ts') },
+  relay: { summary: 'Serve a relay in front of gateways', load: () => import('./commands/relay.ts') },
   worker: { summary: 'Serve a worker, inside a TDX or SEV-SNP VM', load: () => import('./commands/worker.ts') },
 };
 

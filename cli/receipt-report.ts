@@ -17,7 +17,14 @@ export function receiptLines(receipt: Receipt): string[] {
       ? `Afterwards its isolate was destroyed, and ${wipe.sandboxBytesOverwritten + wipe.engineBytesOverwritten + wipe.agentBytesOverwritten} bytes that had held your data were overwritten.`
       : 'The isolate was NOT destroyed: the worker does not claim that your data is gone.',
     `It used ${usage.cpuMs.toFixed(1)} ms of CPU and ${usage.engineMs.toFixed(1)} ms of models in ${usage.engineCalls} calls, ${usage.wallMs.toFixed(1)} ms in all.`,
+    ...(models.length < 2 ? [] : models.flatMap(perModel)),
   ];
+}
+
+function perModel({ binding, model, usage }: Receipt['models'][number]): string[] {
+  return usage === undefined
+    ? []
+    : [`  ${binding}, ${model}: ${usage.engineMs.toFixed(1)} ms in ${usage.engineCalls} calls.`];
 }
 
 /** Every claim, one a line: `request.bytes 123`. */

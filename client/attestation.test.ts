@@ -20,6 +20,7 @@ import { codeOf, urlOf } from './worker.testkit.ts';
 
 // The verifier has its own tests; here evidence with the quote "ok00" holds, for the nonce it carries.
 vi.mock('../attestation/verifier/index.ts', () => ({
+  parseWorkerPolicy: () => undefined,
   appraise: async (evidence: Evidence, { nonce }: { nonce: Uint8Array }): Promise<Partial<AttestationResult>> => {
     if (toBase64url(nonce) !== evidence.nonce) throw new CfnError('CFN_NONCE_MISMATCH', 'nonce');
     if (evidence.quote !== 'ok00') throw new CfnError('CFN_QUOTE_SIGNATURE', 'quote');

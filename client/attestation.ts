@@ -16,6 +16,7 @@ import {
   type ModelPackage,
   type SignedManifest,
 } from '../proto/index.ts';
+import { gatewayUrl } from './gateway-url.ts';
 import { readJson } from './http.ts';
 
 /** GET /.well-known/cfn/attestation: all that a caller needs to decide for itself. Nothing in it is believed as such. */
@@ -53,8 +54,12 @@ const DOCUMENT_BYTES_MAX = 64 * 1024 * 1024;
 export interface FetchAttestationOptions {
   /** URL of the gateway. */
   readonly endpoint: string;
+  /** URL of a relay to go through. */
+  readonly relay?: string | undefined;
   /** `tenant/name` */
   readonly function: string;
+  /** Asks for this one of the versions that are deployed, 64 hexadecimal digits; by default the gateway lists all. */
+  readonly version?: string | undefined;
   /** 32 bytes of the caller's own: evidence is then made for it, now. Rate limited by the gateway. */
   readonly nonce?: Uint8Array | undefined;
   readonly fetch: typeof globalThis.fetch;
@@ -63,14 +68,20 @@ export interface FetchAttestationOptions {
 /** @throws {CfnError} what the gateway says; `CFN_GATEWAY_UNREACHABLE`; `CFN_EVIDENCE_MALFORMED` */
 export async function fetchAttestation({
   endpoint,
+  relay,
   function: reference,
+  version,
   nonce,
   fetch,
 }: FetchAttestationOptions): Promise<AttestationDocument> {
-  const url = new URL('/.well-known/cfn/attestation', endpoint);
+  const url = gatewayUrl({ endpoint, relay }, '/.well-known/cfn/attestation');
   url.searchParams.set('function', reference);
+  if (version !== undefined) url.searchParams.set('version', version);
   if (nonce !== undefined) url.searchParams.set('nonce', toHex(nonce));
-  const { status, json } = await readJson(() => fetch(url), DOCUMENT_BYTES_MAX);
+  const { status, json } = await readJson(
+    () => fetch(url, { credentials: 'omit', referrerPolicy: 'no-referrer' }),
+    DOCUMENT_BYTES_MAX,
+  );
   if (status !== 200)
     throw (
       fromProblem(json) ??
@@ -87,10 +98,21 @@ export interface AppraisedDocument {
   readonly workers: readonly AttestationResult[];
   /** Workers that do not, and why. */
   readonly refused: readonly { readonly workerId: string; readonly error: CfnError }[];
-  /** Verified: its `version` is what to seal for. */
+  /** Verified: its `version` is what to seal for, where requests are not split. */
   readonly manifest: SignedManifest;
+  /** What requests may be sealed for, each verified: one version, or those that requests are split between. */
+  readonly versions: readonly OfferedVersion[];
   /** Model packages of the manifest, in its order. */
   readonly models: readonly (ModelPackage & { readonly digest: string })[];
+}
+
+/** A version that a request may be sealed for. */
+export interface OfferedVersion {
+  readonly manifest: SignedManifest;
+  /** Of a hundred requests, as the gateway says: whoever seals decides. */
+  readonly percent: number;
+  /** Ids of the workers that are offered for it. */
+  readonly workers: ReadonlySet<string>;
 }
 
 export interface AppraiseDocumentOptions {
@@ -112,6 +134,7 @@ export async function appraiseDocument(
 ): Promise<AppraisedDocument> {
   const manifest = await verifyFunction(document.function);
   const models = await verifyModels(manifest, document.models);
+  const versions = await verifyVersions(document);
   const workers: AttestationResult[] = [];
   const refused: { workerId: string; error: CfnError }[] = [];
   for (const worker of document.workers) {
@@ -124,7 +147,7 @@ export async function appraiseDocument(
   }
   if (workers.length === 0)
     throw refused[0]?.error ?? new CfnError('CFN_WORKER_UNAVAILABLE', 'the gateway lists no worker');
-  return { workers, refused, manifest, models };
+  return { workers, refused, manifest, versions, models };
 }
 
 async function verifyFunction({
@@ -141,6 +164,21 @@ async function verifyFunction({
     );
   }
   return signed;
+}
+
+/** @throws {CfnError} `CFN_MANIFEST_ALTERED` also where a split leaves out the version that the document names first */
+async function verifyVersions(document: AttestationDocument): Promise<OfferedVersion[]> {
+  const { function: named, versions = [{ ...named, percent: 100 }] } = document;
+  if (!versions.some(({ version }) => version === named.version))
+    throw new CfnError('CFN_MANIFEST_ALTERED', `the split does not have version ${named.version}`);
+  return Promise.all(
+    versions.map(async ({ version, manifest: jws, percent }) => {
+      const manifest = await verifyFunction({ ...named, version, manifest: jws });
+      await verifyModels(manifest, document.models);
+      const serving = document.workers.filter((worker) => worker.versions?.includes(version) ?? true);
+      return { manifest, percent, workers: new Set(serving.map(({ workerId }) => workerId)) };
+    }),
+  );
 }
 
 async function verifyModels(

@@ -1,134 +1,48 @@
-import { generateKeyPair } from 'jose';
-import { beforeEach, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import {
-  callerNonce,
   CfnError,
-  encodeWorkerKeys,
-  fromHex,
-  fromUtf8,
-  parseWorkerKeys,
   fromBase64url,
-  signManifest,
+  fromUtf8,
+  HYBRID_KEM,
+  parseWorkerKeys,
   toBase64url,
   toHex,
-  toProblem,
   utf8,
   workerId,
   type DecodedRequest,
-  type ErrorCode,
   type Evidence,
-  NO_ENDORSEMENTS,
 } from '../proto/index.ts';
+import { nodeSuite } from '../proto/node.ts';
 import type { AppraisalPolicy } from '../attestation/verifier/index.ts';
-import { confidentialFetch, type AttestationDocument, type ConfidentialFetchOptions } from './index.ts';
+import { testGateway, type TestGateway } from './gateway.testkit.ts';
 import { toStream } from './http.ts';
-import { codeOf, collect, stream, testWorker, urlOf, type Answer, type TestWorker } from './worker.testkit.ts';
+import { confidentialFetch, type ConfidentialFetchOptions } from './index.ts';
+import { codeOf, stream, testWorker, urlOf, type Answer } from './worker.testkit.ts';
 
 // The verifier has its own tests; here every worker whose evidence answers the nonce holds.
 vi.mock('../attestation/verifier/index.ts', () => ({
+  parseWorkerPolicy: () => undefined,
   appraise: async (evidence: Evidence, { nonce }: { nonce: Uint8Array }): Promise<unknown> => {
     if (toBase64url(nonce) !== evidence.nonce) throw new CfnError('CFN_NONCE_MISMATCH', 'nonce');
     const bytes = fromBase64url(evidence.workerKeys);
-    return { workerId: await workerId(bytes), workerKeys: parseWorkerKeys(bytes) };
+    const findings = [
+      { check: 'nonce', outcome: 'passed' },
+      { check: 'TCB', outcome: 'skipped', detail: 'simulated' },
+    ];
+    return {
+      workerId: await workerId(bytes),
+      workerKeys: parseWorkerKeys(bytes),
+      simulated: true,
+      evidenceDigest: 'e'.repeat(64),
+      claims: { gpus: [] },
+      findings,
+    };
   },
 }));
 
-/** A gateway of one function and one worker, as far as a client sees it. */
-interface TestGateway {
-  worker: TestWorker;
-  documents: number;
-  calls: { url: string; headers: Headers; body: Uint8Array }[];
-  /** What the gateway answers instead of relaying; used once. */
-  refuse: ErrorCode[];
-  respond: (request: DecodedRequest) => Answer;
-  alter: (chunks: Uint8Array[]) => Uint8Array[];
-  now: Date;
-  leaseMs: number;
-  revision: number;
-  fetch: typeof globalThis.fetch;
-}
 let gateway: TestGateway;
-
-const quotedNonce = async (asked: string | null): Promise<string> =>
-  asked === null ? '11'.repeat(32) : toHex(await callerNonce(fromHex(asked)));
-
 beforeEach(async () => {
-  const author = await generateKeyPair('EdDSA', { crv: 'Ed25519' });
-  const jwk = (await crypto.subtle.exportKey('jwk', author.publicKey as CryptoKey)) as { x: string };
-  async function document(nonce: string): Promise<AttestationDocument> {
-    gateway.documents += 1;
-    const signed = await signManifest(
-      {
-        format: 'cfn/function/v1',
-        tenant: 'acme',
-        name: 'echo',
-        compatibilityDate: '2026-11-01',
-        code: { digest: '0'.repeat(64), bytes: gateway.revision },
-        models: [],
-        vars: {},
-        limits: { cpuMs: 1, wallMs: 1, memoryMb: 16 },
-        egress: { allow: [] },
-        caller: { plaintext: false, logs: 'none' },
-      },
-      author.privateKey,
-      jwk,
-    );
-    const nonceBytes = toBase64url(Buffer.from(nonce, 'hex'));
-    const { keys, workerId: id } = gateway.worker;
-    return {
-      function: { tenant: 'acme', name: 'echo', version: signed.version, manifest: signed.jws },
-      models: [],
-      workers: [
-        {
-          workerId: id,
-          nonce,
-          evidence: {
-            format: 'cfn/evidence/v1',
-            tee: 'simulated',
-            nonce: nonceBytes,
-            workerKeys: toBase64url(encodeWorkerKeys(keys)),
-            quote: 'AA',
-            gpus: [],
-            endorsements: NO_ENDORSEMENTS,
-          },
-          leaseEndsAt: new Date(gateway.now.getTime() + gateway.leaseMs).toISOString(),
-        },
-      ],
-      policy: { name: 'p', digest: '0'.repeat(64) },
-    };
-  }
-  gateway = {
-    worker: await testWorker(),
-    documents: 0,
-    calls: [],
-    refuse: [],
-    respond: (request) => ({ body: [request.body] }),
-    alter: (chunks) => chunks,
-    now: new Date('2026-11-23T00:00:00Z'),
-    leaseMs: 60_000,
-    revision: 1,
-    fetch: async (input, init) => {
-      const url = urlOf(input);
-      if (url.pathname === '/.well-known/cfn/attestation')
-        return Response.json(await document(await quotedNonce(url.searchParams.get('nonce'))));
-      const body =
-        init?.body instanceof ReadableStream
-          ? await collect(init.body as unknown as AsyncIterable<Uint8Array>)
-          : (init?.body as Uint8Array);
-      const headers = new Headers(init?.headers);
-      gateway.calls.push({ url: url.href, headers, body });
-      const refusal =
-        headers.get('cfn-worker') === gateway.worker.workerId ? gateway.refuse.shift() : 'CFN_KEY_CONFIG_STALE';
-      if (refusal !== undefined) {
-        const error = new CfnError(refusal, 'refused');
-        return Response.json(toProblem(error), { status: error.status });
-      }
-      const chunks = gateway.alter(await gateway.worker.serve(body, gateway.respond));
-      return new Response(new Blob(chunks as BlobPart[]).stream(), {
-        headers: { 'content-type': 'message/ohttp-chunked-res' },
-      });
-    },
-  };
+  gateway = await testGateway();
 });
 const open = (more: Partial<ConfidentialFetchOptions> = {}): ReturnType<typeof confidentialFetch> =>
   confidentialFetch({
@@ -150,8 +64,8 @@ test('a call, its answer and its receipt; the gateway sees neither path nor body
   const response = await call('/secret-path?q=1', { method: 'POST', headers: { 'X-Mine': '1' }, body: 'secret body' });
   expect(response.status).toBe(201);
   expect(await response.json()).toEqual({ a: 1 });
-  expect((await response.receipt).receipt.worker).toBe(gateway.worker.workerId);
-  expect(response.worker.workerId).toBe(gateway.worker.workerId);
+  expect((await response.confidentiality.receipt).receipt.worker).toBe(gateway.worker.workerId);
+  expect(response.confidentiality.worker.workerId).toBe(gateway.worker.workerId);
   expect(seen[0]).toMatchObject({ method: 'POST', authority: 'gw.example', path: '/secret-path?q=1' });
   expect(seen[0]?.headers).toContainEqual(['x-mine', '1']);
   expect(fromUtf8(seen[0]?.body ?? new Uint8Array(0))).toBe('secret body');
@@ -162,6 +76,7 @@ test('a call, its answer and its receipt; the gateway sees neither path nor body
     accept: 'message/ohttp-chunked-res',
     incremental: '?1',
     'cfn-worker': gateway.worker.workerId,
+    'cfn-function-version': expect.stringMatching(/^[0-9a-f]{64}$/) as string,
   });
   expect(Buffer.from(sent?.body ?? []).toString('latin1')).not.toContain('secret');
 });
@@ -184,7 +99,7 @@ test('a worker with new keys: attests and seals anew, once', async () => {
   gateway.worker = await testWorker();
   const response = await call('/', { method: 'POST', body: 'x' });
   expect(await response.text()).toBe('x');
-  expect(response.worker.workerId).toBe(gateway.worker.workerId);
+  expect(response.confidentiality.worker.workerId).toBe(gateway.worker.workerId);
   expect(gateway.documents).toBe(2);
   const [first, second] = gateway.calls;
   expect(toHex(first?.body ?? new Uint8Array(0))).not.toBe(toHex(second?.body ?? new Uint8Array(0)));
@@ -242,7 +157,7 @@ test('cut and altered answers, and forged receipts, fail the body and the receip
   const failing = async (): Promise<[string, string]> => {
     const response = await call('/', { method: 'POST', body: 'x' });
     const body = await codeOf(response.text());
-    return [body, await codeOf(response.receipt)];
+    return [body, await codeOf(response.confidentiality.receipt)];
   };
   gateway.alter = (chunks) => chunks.slice(0, -1);
   expect(await failing()).toEqual(['CFN_RESPONSE_TRUNCATED', 'CFN_RESPONSE_TRUNCATED']);
@@ -258,7 +173,7 @@ test('an answer without a body is checked too', async () => {
   gateway.respond = () => ({ status: 204 });
   const response = await call('/');
   expect([response.status, response.body]).toEqual([204, null]);
-  expect((await response.receipt).receipt.response.status).toBe(204);
+  expect((await response.confidentiality.receipt).receipt.response.status).toBe(204);
   gateway.respond = () => ({ status: 204, body: [utf8('x')] });
   expect(await codeOf(call('/'))).toBe('CFN_RESPONSE_MALFORMED');
 });
@@ -276,7 +191,7 @@ test('a broken network, an abort, and what is no request', async () => {
   const relayed = gateway.fetch;
   gateway.fetch = () => Promise.reject(new TypeError('fetch failed'));
   expect(await codeOf(call('/'))).toBe('CFN_GATEWAY_UNREACHABLE');
-  expect(await codeOf(call('/', { signal: AbortSignal.abort() }))).toBe('CFN_ABORTED');
+  await expect(call('/', { signal: AbortSignal.abort() })).rejects.toMatchObject({ name: 'AbortError' });
   gateway.fetch = async (input, init) => {
     const response = await relayed(input, init);
     const reader = response.body?.getReader();
@@ -304,8 +219,146 @@ test('fresh evidence answers a nonce of ours, and no other document will do', as
   expect(await codeOf(open({ function: 'acme/other' }))).toBe('CFN_MANIFEST_ALTERED');
 });
 
+describe('as fetch', () => {
+  const seen = async (input: RequestInfo | URL, init?: RequestInit): Promise<DecodedRequest> => {
+    const call = await open();
+    const requests: DecodedRequest[] = [];
+    gateway.respond = (request) => {
+      requests.push({ ...request, body: new Uint8Array(request.body) });
+      return {};
+    };
+    await (await call(input, init)).text();
+    return requests[0] as DecodedRequest;
+  };
+  test.each([
+    ['a path', '/a?b=c', '/a?b=c'],
+    ['a relative path', 'a', '/a'],
+    ['a URL', 'https://gw.example/v1/chat#here', '/v1/chat'],
+    ['a URL object', new URL('https://gw.example/v1?x'), '/v1?x'],
+    ["the function's address in the open", 'https://gw.example/f/acme/echo/v1', '/v1'],
+    ['that address alone', '/f/acme/echo', '/'],
+    ['an address that only begins so', '/f/acme/echo2/v1', '/f/acme/echo2/v1'],
+    ['a Request', new Request('https://gw.example/r'), '/r'],
+  ])('%s', async (_, input, path) => {
+    expect((await seen(input)).path).toBe(path);
+  });
+  test('a Request with method, fields and body; what `init` says goes first', async () => {
+    const request = (): Request =>
+      new Request('https://gw.example/', { method: 'PUT', headers: { 'x-a': '1' }, body: 'whole' });
+    const first = await seen(request());
+    expect([first.method, fromUtf8(first.body)]).toEqual(['PUT', 'whole']);
+    expect(first.headers).toContainEqual(['x-a', '1']);
+    const second = await seen(request(), { method: 'POST', headers: { 'x-b': '2' }, body: 'other' });
+    expect([second.method, fromUtf8(second.body)]).toEqual(['POST', 'other']);
+    expect(second.headers.map(([name]) => name)).not.toContain('x-a');
+  });
+  test('bodies of every kind', async () => {
+    const form = new FormData();
+    form.set('a', 'b');
+    const typeOf = (request: DecodedRequest): string | undefined =>
+      request.headers.find(([name]) => name === 'content-type')?.[1];
+    const multipart = await seen('/', { method: 'POST', body: form });
+    expect(typeOf(multipart)).toMatch(/^multipart\/form-data; boundary=/);
+    expect(fromUtf8(multipart.body)).toContain('name="a"');
+    const query = await seen('/', { method: 'POST', body: new URLSearchParams({ q: '1' }) });
+    expect([typeOf(query), fromUtf8(query.body)]).toEqual(['application/x-www-form-urlencoded;charset=UTF-8', 'q=1']);
+    const blob = await seen('/', { method: 'POST', body: new Blob(['x'], { type: 'text/x' }) });
+    expect([typeOf(blob), fromUtf8(blob.body)]).toEqual(['text/x', 'x']);
+    const iterated = stream(utf8('a'), utf8('b')) as unknown as BodyInit;
+    expect(fromUtf8((await seen('/', { method: 'POST', body: iterated })).body)).toBe('ab');
+  });
+  test('INV-39 nothing leaves for another origin, nor without a seal, and no check is passed over', async () => {
+    const call = await open();
+    for (const bad of ['https://evil.example/', 'http://gw.example/', '//evil.example/', 'data:,x'])
+      expect(await codeOf(call(bad))).toBe('CFN_INPUT_INVALID');
+    expect(await codeOf(call('/', { integrity: 'sha256-x' }))).toBe('CFN_INPUT_INVALID');
+    expect(await codeOf(call('/', { body: toStream(stream(utf8('a'))) }))).toBe('CFN_INPUT_INVALID');
+    expect(gateway.calls).toHaveLength(0);
+  });
+  test('the page and its cookies are not told', async () => {
+    await (await (await open())('/', { credentials: 'include' })).text();
+    expect(gateway.calls[0]?.init).toMatchObject({
+      method: 'POST',
+      credentials: 'omit',
+      referrerPolicy: 'no-referrer',
+      redirect: 'error',
+    });
+  });
+  test('an abort rejects with its reason, before, during and in the body', async () => {
+    const call = await open();
+    const reason = new Error('enough');
+    await expect(call('/', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    await expect(call(new Request('https://gw.example/', { signal: AbortSignal.abort(reason) }))).rejects.toBe(reason);
+    const relayed = gateway.fetch;
+    const during = new AbortController();
+    gateway.fetch = () => new Promise(() => during.abort(reason));
+    await expect(call('/', { signal: during.signal })).rejects.toBe(reason);
+    gateway.fetch = async (...args) => {
+      const whole = new Uint8Array(await (await relayed(...args)).arrayBuffer());
+      const body = new ReadableStream({
+        start: (controller) => controller.enqueue(whole.subarray(0, -5)),
+        pull: () => new Promise((_, reject) => later.signal.addEventListener('abort', () => reject(reason))),
+      });
+      return new Response(body, { headers: { 'content-type': 'message/ohttp-chunked-res' } });
+    };
+    const later = new AbortController();
+    const response = await call('/', { method: 'POST', body: 'x', signal: later.signal });
+    const text = response.text();
+    later.abort(reason);
+    await expect(text).rejects.toBe(reason);
+    await expect(response.confidentiality.receipt).rejects.toBe(reason);
+  });
+  test('redirects: followed within the function, each sealed anew; to nobody else', async () => {
+    const call = await open();
+    const paths: string[] = [];
+    gateway.respond = ({ method, path, body }) => {
+      paths.push(`${method} ${path} ${fromUtf8(body)}`);
+      const [, status, to] = /^\/to\/(\d+)\/(.*)$/.exec(path) ?? [];
+      return status === undefined
+        ? {}
+        : { status: Number(status), headers: [['location', decodeURIComponent(to ?? '')]] };
+    };
+    const post = { method: 'POST', body: 'x' };
+    const response = await call('/to/302/%2Fend', post);
+    expect([response.url, response.redirected]).toEqual(['https://gw.example/end', true]);
+    await call('/to/307/%2Fend', post);
+    expect(paths).toEqual(['POST /to/302/%2Fend x', 'GET /end ', 'POST /to/307/%2Fend x', 'POST /end x']);
+    expect(await codeOf(call('/to/302/https%3A%2F%2Fevil.example'))).toBe('CFN_INPUT_INVALID');
+    expect(await codeOf(call('/to/302/%2Fend', { redirect: 'error' }))).toBe('CFN_INPUT_INVALID');
+    expect((await call('/to/302/%2Fend', { redirect: 'manual' })).status).toBe(302);
+    gateway.respond = () => ({ status: 302, headers: [['location', '/']] });
+    expect(await codeOf(call('/'))).toBe('CFN_INPUT_INVALID');
+  });
+  test('what stands behind the answer', async () => {
+    const response = await (await open())('/');
+    expect(response.confidentiality).toMatchObject({
+      simulated: true,
+      claims: { gpus: [] },
+      skipped: [{ check: 'TCB', reason: 'simulated' }],
+      evidenceDigest: 'e'.repeat(64),
+      worker: { workerId: gateway.worker.workerId },
+      version: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+      keyExchange: 'MLKEM768-X25519',
+    });
+    await response.text();
+    expect((await response.confidentiality.receipt).receipt.worker).toBe(gateway.worker.workerId);
+  });
+  test('a worker without the hybrid KEM, or a client, is named so', async () => {
+    gateway.worker = await testWorker({ hybrid: false });
+    expect((await (await open())('/')).confidentiality.keyExchange).toBe('X25519');
+    gateway.worker = await testWorker();
+    const suite = { ...nodeSuite, hpke: new Map([...nodeSuite.hpke].filter(([id]) => id !== HYBRID_KEM)) };
+    expect((await (await open({ suite }))('/')).confidentiality.keyExchange).toBe('X25519');
+  });
+  test('through a relay, the gateway is named in the path', async () => {
+    const call = await open({ relay: 'https://relay.example/r' });
+    await (await call('/secret')).text();
+    expect(gateway.calls[0]?.url).toBe('https://relay.example/r/gw.example/f/acme/echo/');
+  });
+});
+
 async function versionOf(call: Awaited<ReturnType<typeof open>>): Promise<string> {
   const response = await call('/');
   await response.text();
-  return (await response.receipt).receipt.function.version;
+  return (await response.confidentiality.receipt).receipt.function.version;
 }

@@ -2,20 +2,27 @@ import type { AppraisalPolicy, AttestationResult } from '../attestation/verifier
 import {
   bodyLimits,
   CfnError,
-  ERRORS,
   concatBytes,
+  ERRORS,
   fromProblem,
+  isErrorCode,
   OHTTP_REQUEST_TYPE,
   OHTTP_RESPONSE_TYPE,
   type ErrorCode,
   type OhttpSuite,
 } from '../proto/index.ts';
-import { appraiseDocument, fetchAttestation, type AppraisedDocument } from './attestation.ts';
-import { bodyJson, send, streamChunks, toStream } from './http.ts';
+import { chooseWorker, ownLoad } from './choose-worker.ts';
+import { confidentialityOf, toResponse, type ConfidentialResponse } from './confidential-response.ts';
+import { gatewayUrl } from './gateway-url.ts';
 import type { Hasher } from './hasher.ts';
+import { bodyJson, send, streamChunks, toStream } from './http.ts';
 import type { OpenedResponse } from './open.ts';
-import type { VerifiedReceipt } from './receipt-check.ts';
+import { readFetchCall, redirected, type FetchCall } from './plain-request.ts';
+import { isOutdated, isStream, mayRepeat, SEALED_MAX } from './seal-again.ts';
 import { sealRequest, type PlainRequest } from './seal.ts';
+import type { OfferedVersion } from './attestation.ts';
+import { trustedWorkers, type Trusted, type TrustedWorker } from './trusted-workers.ts';
+import { chooseVersion } from './version-choice.ts';
 
 export interface ConfidentialFetchOptions {
   /** URL of the gateway. */
@@ -23,10 +30,14 @@ export interface ConfidentialFetchOptions {
   /** `tenant/name` */
   readonly function: string;
   readonly policy: AppraisalPolicy;
+  /** URL of an OHTTP relay (`cfn relay serve`) that everything goes through: the gateway then does not see the caller's address. */
+  readonly relay?: string;
   readonly fetch?: typeof globalThis.fetch;
   readonly now?: () => Date;
-  /** Pins a function version; any other that the gateway offers is refused. */
+  /** Pins a function version, while it is deployed; any other that the gateway offers is refused. */
   readonly version?: string;
+  /** Where requests are split between versions: the same key gets the same one, while that is deployed. Default: by chance. */
+  readonly versionKey?: string;
   /** Asks for evidence made for a nonce of ours, instead of that of the last admission. Costs a quote, and is rate limited. */
   readonly freshEvidence?: boolean;
   /**
@@ -38,76 +49,82 @@ export interface ConfidentialFetchOptions {
   readonly hasher?: () => Hasher;
 }
 
-/** A Response whose body ends normally only when the answer was whole and its receipt holds. */
-export type ConfidentialResponse = Response & {
-  /** Resolves once the body was read. */
-  readonly receipt: Promise<VerifiedReceipt>;
-  /** The worker that the request was sealed to. */
-  readonly worker: AttestationResult;
-};
+/** As `fetch`, for URLs relative to the endpoint or at it. */
+export type ConfidentialFetch = (input: RequestInfo | URL, init?: RequestInit) => Promise<ConfidentialResponse>;
 
-export type ConfidentialFetch = (path: string, init?: RequestInit) => Promise<ConfidentialResponse>;
-
-interface Trusted extends AppraisedDocument {
-  readonly leaseEndsAtMs: ReadonlyMap<string, number>;
-}
-
-/** Refusals of the gateway before any worker saw the request: attesting and sealing anew may help. */
-const ATTEST_AGAIN: ReadonlySet<ErrorCode> = new Set([
-  'CFN_KEY_CONFIG_STALE',
-  'CFN_WORKER_UNAVAILABLE',
-  'CFN_VERSION_MISMATCH',
-]);
 const PROBLEM_BYTES_MAX = 64 * 1024;
+const REDIRECTS_MAX = 20;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 /**
- * A `fetch` for one function: appraises the workers, seals each call to one of them, opens the answer and checks its receipt. Never
- * sends plaintext, nor a sealed request to another worker than it was sealed to.
+ * A `fetch` for one function: appraises the workers, seals each call to one of them, opens the answer and checks its receipt.
  *
- * @throws {CfnError} when no worker holds under the policy; later the returned function throws what {@link appraiseDocument},
- *   {@link sealRequest} and the gateway say. Errors of the function itself are answers, not exceptions.
+ * Nothing is ever sent in the open, nor is a sealed request sent twice. Where the gateway says that no worker has seen a request, or
+ * where it is idempotent by its method or by an `Idempotency-Key`, it is sealed anew to another worker. Verified workers are kept
+ * until their proof ends, and verified again before that, while calls go on.
+ *
+ * @throws {CfnError} when no worker holds under the policy; later the returned function throws what {@link sealRequest}, the
+ *   gateway and a new appraisal say, and the reason of the caller's signal. Errors of the function itself are answers, not exceptions.
  */
 export async function confidentialFetch(options: ConfidentialFetchOptions): Promise<ConfidentialFetch> {
-  const { endpoint, fetch = globalThis.fetch.bind(globalThis), now = () => new Date() } = options;
-  let trusted = await attest();
+  const { fetch = globalThis.fetch.bind(globalThis), now = () => new Date() } = options;
+  const workers = trustedWorkers({ ...options, fetch, now });
+  const own = ownLoad();
+  await workers.current();
 
-  async function attest(): Promise<Trusted> {
-    const nonce = options.freshEvidence === true ? crypto.getRandomValues(new Uint8Array(32)) : undefined;
-    const document = await fetchAttestation({ endpoint, function: options.function, nonce, fetch });
-    const appraised = await appraiseDocument(document, { policy: options.policy, now: now(), nonce });
-    const { manifest, version } = appraised.manifest;
-    if (`${manifest.tenant}/${manifest.name}` !== options.function)
-      throw new CfnError('CFN_MANIFEST_ALTERED', `the gateway answered for ${manifest.tenant}/${manifest.name}`);
-    if (options.version !== undefined && version !== options.version) {
-      throw new CfnError('CFN_VERSION_MISMATCH', `the gateway serves version ${version}, expected ${options.version}`);
+  return async (input, init) => {
+    let call = await readFetchCall(options, input, init);
+    for (let redirects = 0; ; redirects++) {
+      const response = await untilAborted(call.signal, callFunction(call, redirects > 0));
+      const location = REDIRECTS.has(response.status) ? response.headers.get('location') : null;
+      if (location === null || call.redirect === 'manual') return response;
+      await response.arrayBuffer(); // to its end, so that its receipt is checked
+      if (call.redirect === 'error' || redirects === REDIRECTS_MAX)
+        throw new CfnError('CFN_INPUT_INVALID', 'the function redirects, more often than was asked for');
+      call = redirected(call, options, response.status, location);
     }
-    return {
-      ...appraised,
-      leaseEndsAtMs: new Map(document.workers.map((worker) => [worker.workerId, Date.parse(worker.leaseEndsAt)])),
-    };
-  }
-  const usable = (): AttestationResult[] => {
-    const nowMs = now().getTime();
-    return trusted.workers.filter(
-      ({ workerId, workerKeys }) =>
-        nowMs < (trusted.leaseEndsAtMs.get(workerId) ?? 0) && nowMs <= Date.parse(workerKeys.notAfter),
-    );
   };
-  async function chooseWorker(): Promise<AttestationResult> {
-    let workers = usable();
-    if (workers.length === 0) {
-      trusted = await attest();
-      workers = usable();
+
+  async function callFunction(call: FetchCall, wasRedirected: boolean): Promise<ConfidentialResponse> {
+    let trusted = await workers.current();
+    let renewed = false;
+    let version = await versionFor(trusted);
+    let candidates = servers(trusted, version);
+    const tried = new Set<string>();
+    for (let sealed = 1; ; sealed++) {
+      const worker = chooseWorker(candidates, own)?.result;
+      if (worker === undefined) throw new CfnError('CFN_WORKER_UNAVAILABLE', 'the lease of every worker has ended');
+      try {
+        return await sealTo(worker, version, call, wasRedirected);
+      } catch (error) {
+        if (call.signal?.aborted === true || sealed === SEALED_MAX || !mayRepeat(error, call.request)) throw error;
+        tried.add(worker.workerId);
+        const renew: boolean = isOutdated(error) && !renewed;
+        if (renew) {
+          trusted = await workers.renew(trusted);
+          version = await versionFor(trusted);
+        }
+        renewed ||= renew;
+        const all = servers(trusted, version);
+        const others = all.filter(({ result }) => !tried.has(result.workerId));
+        candidates = others.length > 0 || !renew ? others : all; // the same one may hold anew
+        if (candidates.length === 0) throw error;
+      }
     }
-    const [roll = 0] = crypto.getRandomValues(new Uint32Array(1));
-    const worker = workers[roll % workers.length];
-    if (worker === undefined) throw new CfnError('CFN_WORKER_UNAVAILABLE', 'the lease of every worker has ended');
-    return worker;
   }
-  async function attempt(request: PlainRequest, signal: AbortSignal | null): Promise<ConfidentialResponse> {
-    const worker = await chooseWorker();
+
+  function versionFor({ versions, workers: holding }: Trusted): Promise<OfferedVersion> {
+    const ids = holding.map(({ result }) => result.workerId);
+    return chooseVersion(versions, options.function, options.versionKey, ids);
+  }
+
+  async function sealTo(
+    worker: AttestationResult,
+    { manifest: { version, manifest } }: OfferedVersion,
+    { url, request, signal }: FetchCall,
+    wasRedirected: boolean,
+  ): Promise<ConfidentialResponse> {
     const { workerKeys, workerId } = worker;
-    const { version, manifest } = trusted.manifest;
     const { suite, hasher } = options;
     const sealing = { workerKeys, workerId, version, request, now: now(), suite, hasher };
     const exchange = await sealRequest({ ...sealing, ...bodyLimits(manifest.limits) });
@@ -117,69 +134,61 @@ export async function confidentialFetch(options: ConfidentialFetchOptions): Prom
       accept: OHTTP_RESPONSE_TYPE,
       incremental: '?1',
       'cfn-worker': workerId,
+      'cfn-function-version': version,
       ...(manifest.caller.auth === 'token' ? await tokenField(options.token) : {}),
     };
-    const url = new URL(`/f/${options.function}/`, endpoint); // the path the function sees is inside the seal
-    const response = await send(
-      () => fetch(url, { method: 'POST', headers, ...body, signal, redirect: 'error' }),
-      signal,
-    );
-    if (!response.ok || mediaType(response) !== OHTTP_RESPONSE_TYPE) throw await refusal(response);
-    const broken = (cause: unknown): CfnError =>
-      new CfnError(signal?.aborted === true ? 'CFN_ABORTED' : 'CFN_RESPONSE_TRUNCATED', 'the sealed answer broke off', {
-        cause,
-      });
-    return toResponse(await refuseOldVersion(await exchange.open(streamChunks(response.body, broken))), worker);
-  }
-
-  return async (path, init = {}) => {
-    const request = await plainRequest(endpoint, path, init);
-    const signal = init.signal ?? null;
+    const over = own.begin(workerId);
     try {
-      return await attempt(request, signal);
+      const response = await send(
+        () => fetch(gatewayUrl(options, `/f/${options.function}/`), { ...OUTER, headers, ...body, signal }),
+        signal,
+      );
+      if (!response.ok || mediaType(response) !== OHTTP_RESPONSE_TYPE) throw await refusal(response);
+      const broken = (cause: unknown): unknown =>
+        signal?.aborted === true
+          ? signal.reason
+          : new CfnError('CFN_RESPONSE_TRUNCATED', 'the sealed answer broke off', { cause });
+      const opened = await throwRefusal(await exchange.open(streamChunks(response.body, broken)));
+      const { keyExchange } = exchange;
+      void opened.receipt.then(over, over);
+      const confidentiality = confidentialityOf(worker, { version, keyExchange, receipt: opened.receipt });
+      return await toResponse(opened, { url, redirected: wasRedirected }, confidentiality);
     } catch (error) {
-      const again = error instanceof CfnError && ATTEST_AGAIN.has(error.code);
-      if (!again || isStream(request)) throw error; // a stream that was read cannot be sealed a second time
-      trusted = await attest();
-      return attempt(request, signal);
+      over();
+      throw error;
     }
-  };
+  }
 }
 
+/** Workers that hold, and that are offered for the version. */
+const servers = ({ workers }: Trusted, version: OfferedVersion): TrustedWorker[] =>
+  workers.filter(({ result }) => version.workers.has(result.workerId));
+
+/** Of each outer request: the path that the function sees is inside the seal, and nothing of the page or its cookies goes along. */
+const OUTER: RequestInit = {
+  method: 'POST',
+  redirect: 'error',
+  credentials: 'omit',
+  cache: 'no-store',
+  referrerPolicy: 'no-referrer',
+};
 async function tokenField(token: ConfidentialFetchOptions['token']): Promise<Record<string, string>> {
   const text = typeof token === 'function' ? await token() : token;
   return text === undefined ? {} : { 'cfn-authorization': `Bearer ${text}` };
 }
 
-const isStream = ({ body }: PlainRequest): boolean => body !== undefined && !(body instanceof Uint8Array);
-
-/** The caller's request, its body read by the platform's own rules (form data, blobs, strings). */
-async function plainRequest(endpoint: string, path: string, init: RequestInit): Promise<PlainRequest> {
-  const base = new URL(endpoint);
-  const url = new URL(path.startsWith('/') ? path : `/${path}`, base);
-  if (url.host !== base.host) throw new CfnError('CFN_INPUT_INVALID', 'path: expected a path, not a URL');
-  const streamed = init.body instanceof ReadableStream ? init.body : undefined;
-  const { signal: _signal, body, ...rest } = init;
-  const normal = asRequest(url, streamed === undefined && body !== undefined ? { ...rest, body } : rest);
-  const bytes = streamed === undefined ? new Uint8Array(await normal.arrayBuffer()) : undefined;
-  return {
-    method: normal.method,
-    authority: url.host,
-    path: url.pathname + url.search,
-    headers: [...normal.headers],
-    ...(streamed !== undefined
-      ? { body: streamChunks(streamed as ReadableStream<Uint8Array>) }
-      : bytes !== undefined && bytes.length > 0
-        ? { body: bytes }
-        : {}),
-  };
-}
-
-function asRequest(url: URL, init: RequestInit): Request {
+/** As `fetch` does, rejects with the signal's reason at once; what is under way ends by itself. */
+async function untilAborted<T>(signal: AbortSignal | null, work: Promise<T>): Promise<T> {
+  if (signal === null) return work;
+  work.catch(() => undefined);
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
   try {
-    return new Request(url, init);
-  } catch (cause) {
-    throw new CfnError('CFN_INPUT_INVALID', 'method, header fields or body are none that fetch takes', { cause });
+    return await Promise.race([promise, work]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }
 
@@ -203,40 +212,24 @@ async function refusal(response: Response): Promise<CfnError> {
   );
 }
 
-/**
- * A worker that was given a newer version since we attested says so under seal, before any code has run.
- *
- * @throws {CfnError} `CFN_VERSION_MISMATCH`
- */
-async function refuseOldVersion(opened: OpenedResponse): Promise<OpenedResponse> {
+/** What a worker says under seal before any code has run: it has another version by now, or cannot take more. */
+const BEFORE_CODE: readonly ErrorCode[] = ['CFN_VERSION_MISMATCH', 'CFN_BUSY'];
+
+/** @throws {CfnError} one of BEFORE_CODE */
+async function throwRefusal(opened: OpenedResponse): Promise<OpenedResponse> {
   const problem = opened.headers.some(
     ([name, value]) => name === 'content-type' && value === 'application/problem+json',
   );
-  if (opened.status !== ERRORS.CFN_VERSION_MISMATCH.status || !problem) return opened;
+  if (!problem || !BEFORE_CODE.some((code) => ERRORS[code].status === opened.status)) return opened;
   const pieces: Uint8Array[] = [];
   for await (const piece of opened.body) pieces.push(piece);
-  const { receipt } = await opened.receipt; // its outcome tells the worker's refusal from an answer of the function
-  if (receipt.outcome === 'CFN_VERSION_MISMATCH')
-    throw new CfnError('CFN_VERSION_MISMATCH', 'the worker serves another version of the function');
+  const { outcome } = (await opened.receipt).receipt; // signed: it tells the worker's refusal from an answer of the function
+  if (isErrorCode(outcome) && BEFORE_CODE.includes(outcome))
+    throw new CfnError(outcome, 'the worker refused the request before any code has run');
   return {
     ...opened,
     body: (async function* () {
       yield* pieces;
     })(),
   };
-}
-
-const NULL_BODY_STATUS: ReadonlySet<number> = new Set([204, 205, 304]);
-
-async function toResponse(opened: OpenedResponse, worker: AttestationResult): Promise<ConfidentialResponse> {
-  const { status, headers, receipt } = opened;
-  let body: ReadableStream<Uint8Array<ArrayBuffer>> | null = toStream(opened.body);
-  if (NULL_BODY_STATUS.has(status)) {
-    // Response takes no body for these; it is read here, so that the receipt is checked all the same.
-    for await (const piece of streamChunks(body)) {
-      if (piece.length > 0) throw new CfnError('CFN_RESPONSE_MALFORMED', `an answer with status ${status} has content`);
-    }
-    body = null;
-  }
-  return Object.assign(new Response(body, { status, headers }), { receipt, worker });
 }

@@ -1,11 +1,11 @@
 import { CfnError, concatBytes, fromUtf8 } from '../proto/index.ts';
 
-/** @throws {CfnError} `CFN_GATEWAY_UNREACHABLE`, or `CFN_ABORTED` when the caller's own signal ended it */
+/** @throws {CfnError} `CFN_GATEWAY_UNREACHABLE`; or the reason of the caller's own signal, when that ended it */
 export async function send(request: () => Promise<Response>, signal?: AbortSignal | null): Promise<Response> {
   try {
     return await request();
   } catch (cause) {
-    if (signal?.aborted === true) throw new CfnError('CFN_ABORTED', 'the call was aborted', { cause });
+    if (signal?.aborted === true) throw signal.reason;
     throw unreachable(cause);
   }
 }
@@ -44,7 +44,7 @@ export async function bodyJson(response: Response, bytesMax: number): Promise<un
  */
 export async function* streamChunks(
   stream: ReadableStream<Uint8Array> | null,
-  broken?: (cause: unknown) => CfnError,
+  broken?: (cause: unknown) => unknown,
 ): AsyncGenerator<Uint8Array> {
   if (stream === null) return;
   const reader = stream.getReader();

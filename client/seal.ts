@@ -1,6 +1,7 @@
 import {
   CONTENT_END,
   CfnError,
+  HYBRID_KEM,
   OHTTP_CHUNK_BYTES,
   REQUEST_BYTES_MAX,
   RESPONSE_BYTES_MAX,
@@ -13,6 +14,7 @@ import {
   encodeWorkerKeys,
   fromBase64url,
   workerId,
+  type KeyExchange,
   type OhttpSuite,
   type RequestSealer,
   type WorkerKeys,
@@ -54,6 +56,8 @@ export interface SealOptions {
 }
 
 export interface SealedExchange {
+  /** `X25519` alone says that the worker offers no hybrid, or this suite has none. */
+  readonly keyExchange: KeyExchange;
   /** The sealed request, to be sent as it comes. May be read once: a second sending is a replay. */
   readonly body: AsyncIterable<Uint8Array>;
   /** Opens the sealed answer to it; resolves with the head. May be called once. */
@@ -71,7 +75,7 @@ const SEAL_BYTES = 16 * OHTTP_CHUNK_BYTES;
 export async function sealRequest(options: SealOptions): Promise<SealedExchange> {
   const { workerKeys, version, request, now, suite, hasher = webCryptoHasher } = options;
   const { requestBytesMax = REQUEST_BYTES_MAX, responseBytesMax = RESPONSE_BYTES_MAX } = options;
-  const sealer = await createRequestSealer(fromBase64url(workerKeys.ohttp.config, 'CFN_EVIDENCE_MALFORMED'), suite);
+  const sealer = await createRequestSealer(preferredConfig(workerKeys, suite), suite);
   const message = encodeMessage(request, version, now, requestBytesMax); // here, so that what is malformed fails before anything is sent
   const hash = countingHasher(hasher());
   const sent: { request?: Awaited<ReturnType<typeof hash.finish>> } = {};
@@ -88,6 +92,7 @@ export async function sealRequest(options: SealOptions): Promise<SealedExchange>
     sent.request = await hash.finish();
   }
   return {
+    keyExchange: sealer.keyExchange,
     body: { [Symbol.asyncIterator]: body },
     async open(response) {
       if (opening) throw new CfnError('CFN_INTERNAL', 'a sealed answer is opened once');
@@ -107,6 +112,12 @@ export async function sealRequest(options: SealOptions): Promise<SealedExchange>
       });
     },
   };
+}
+
+/** The hybrid where both sides have it. The evidence binds the offer, so nobody in between can take it back. */
+function preferredConfig({ ohttp }: WorkerKeys, suite: OhttpSuite | undefined): Uint8Array {
+  const hybrid = suite?.hpke.has(HYBRID_KEM) === false ? undefined : ohttp.hybrid;
+  return fromBase64url(hybrid ?? ohttp.config, 'CFN_EVIDENCE_MALFORMED');
 }
 
 type Message = Uint8Array | AsyncIterable<Uint8Array>;

@@ -9,6 +9,7 @@ import {
   encodeTrailers,
   encodeWorkerKeys,
   generateOhttpKeys,
+  HYBRID_KEM,
   sha256Hex,
   signReceipt,
   toBase64url,
@@ -46,14 +47,15 @@ export interface TestWorker {
 }
 
 /** The worker's side of a sealed exchange, in memory, with its real codecs and keys. */
-export async function testWorker(): Promise<TestWorker> {
+export async function testWorker({ hybrid = true } = {}): Promise<TestWorker> {
   const ohttp = await generateOhttpKeys(1, nodeSuite);
+  const both = await generateOhttpKeys(2, nodeSuite, HYBRID_KEM);
   const pair = await generateKeyPair('EdDSA', { crv: 'Ed25519' });
   const publicKey = new Uint8Array(await crypto.subtle.exportKey('raw', pair.publicKey as CryptoKey));
   const keys: WorkerKeys = {
     format: 'cfn/worker-keys/v1',
     tls: { spki: '0'.repeat(64) },
-    ohttp: { config: toBase64url(ohttp.config) },
+    ohttp: { config: toBase64url(ohttp.config), ...(hybrid && { hybrid: toBase64url(both.config) }) },
     receipt: { publicKey: toBase64url(publicKey) },
     notAfter: '2030-01-01T00:00:00Z',
   };
@@ -63,7 +65,7 @@ export async function testWorker(): Promise<TestWorker> {
   const seen: Uint8Array[] = [];
 
   async function serve(sealed: Uint8Array, respond: (request: DecodedRequest) => Answer): Promise<Uint8Array[]> {
-    const opener = createRequestOpener(ohttp);
+    const opener = createRequestOpener(ohttp, ...(hybrid ? [both] : []));
     const plaintext = concatBytes(...(await opener.push(sealed)), ...(await opener.end()));
     seen.push(opener.encapsulatedKey());
     const request = decodeRequest(plaintext);

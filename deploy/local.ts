@@ -21,6 +21,10 @@ export interface LocalOptions {
   readonly childStderr?: boolean;
   /** Added to the environment of workers. */
   readonly workerEnv?: Readonly<Record<string, string>>;
+  /** Added to the flags of workers. */
+  readonly workerArgs?: readonly string[];
+  /** Flags of the gateway beside those that are needed. */
+  readonly gatewayArgs?: readonly string[];
 }
 
 /** What `cfn` reads to find this system: the content of `.cfn/config.json`. */
@@ -105,6 +109,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
         `--state=${at('gateway')}`,
         `--listen=127.0.0.1:${options.port ?? 0}`,
         `--policy=${policy}`,
+        ...(options.gatewayArgs ?? []),
       ]),
     ]);
     const gatewayUrl = gateway.ready.url;
@@ -124,6 +129,7 @@ export async function startLocal(options: LocalOptions): Promise<LocalSystem> {
           `--blobs=${gatewayUrl}/v1/blobs`,
           `--blobs-token-file=${at('gateway/worker.token')}`,
           ...(options.childStderr === true ? ['--child-stderr'] : []),
+          ...(options.workerArgs ?? []),
         ],
         { ...OVERWRITE_FREED, ...options.workerEnv }, // so that it need not start twice
       );

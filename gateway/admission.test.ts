@@ -59,6 +59,7 @@ function gate(options: { leaseMs?: number; certificate?: ClientCertificate } = {
     resultSigner,
     registry,
     store: { addEvidence: async (digest, json) => void evidence.set(digest, json) },
+    feeds: { follow: () => undefined, leave: () => undefined },
     leaseMs: options.leaseMs ?? 60_000,
     now,
     randomBytes: random,

@@ -3,6 +3,7 @@ import { appraisalEar, appraise, type AppraisalPolicy, type ResultSigner } from 
 import { CfnError, toCfnError, toHex, type ErrorCode } from '../proto/index.ts';
 import { ADMISSION_BACKOFF_MS } from './limits.ts';
 import type { Log } from './log.ts';
+import type { ReceiptFeeds } from './receipt-feed.ts';
 import type { AdmittedWorker, Registry } from './registry.ts';
 import type { Store } from './store/index.ts';
 import type { Connect, WorkerConnection } from './worker-connection.ts';
@@ -15,6 +16,8 @@ export interface AdmissionDependencies {
   readonly resultSigner: ResultSigner;
   readonly registry: Registry;
   readonly store: Pick<Store, 'addEvidence'>;
+  /** Who is admitted is asked for receipts, too. */
+  readonly feeds: Pick<ReceiptFeeds, 'follow' | 'leave'>;
   readonly leaseMs: number;
   readonly now: () => Date;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -115,11 +118,13 @@ export function admission(deps: AdmissionDependencies): Admission {
     watch.workerId = worker.workerId;
     connections.set(worker.workerId, connection);
     registry.admit(worker);
+    deps.feeds.follow(worker, connection);
     return worker;
   }
 
   function takeOut(workerId: string): void {
     registry.remove(workerId);
+    deps.feeds.leave(workerId);
     connections.delete(workerId);
   }
 

@@ -2,6 +2,7 @@ import { Hono } from 'hono';
 import { CfnError, toCfnError, toHex, toProblem } from '../proto/index.ts';
 import { attestationRoutes } from './attestation-document.ts';
 import type { AppEnv, Gateway } from './context.ts';
+import { batchRoutes } from './control/batches.ts';
 import { blobRoutes } from './control/blobs.ts';
 import { consentRoutes } from './control/consents.ts';
 import { functionRoutes } from './control/functions.ts';
@@ -14,7 +15,9 @@ import { tokenRoutes } from './control/tokens.ts';
 import { usageRoutes } from './control/usage.ts';
 import { versionRoutes } from './control/versions.ts';
 import { workerRoutes } from './control/workers.ts';
+import { corsFields, corsRoutes } from './cors.ts';
 import { invokeRoutes } from './invoke.ts';
+import { ohttpKeysRoutes } from './ohttp-keys.ts';
 
 /** The public surface (design §10). Every answer has a request id, every error is a problem with a code. */
 export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
@@ -36,6 +39,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
       'cache-control': 'no-store',
       'cfn-request-id': requestId,
       ...(error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) }),
+      ...corsFields(c),
       ...c.get('refusalFields'),
       ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}), // RFC 9110 §15.5.2
     };
@@ -45,8 +49,10 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
     throw new CfnError('CFN_NOT_FOUND', 'nothing is served at this path');
   });
 
+  corsRoutes(app);
   invokeRoutes(app, gateway);
   attestationRoutes(app, gateway);
+  ohttpKeysRoutes(app, gateway);
   tenantRoutes(app, gateway);
   tokenRoutes(app, gateway);
   keyRoutes(app, gateway);
@@ -58,6 +64,7 @@ export function gatewayApp(gateway: Gateway): Hono<AppEnv> {
   workerRoutes(app, gateway);
   consentRoutes(app, gateway);
   usageRoutes(app, gateway);
+  batchRoutes(app, gateway);
   openapiRoutes(app);
   return app;
 }

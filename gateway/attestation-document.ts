@@ -71,6 +71,19 @@ export function attestationRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     return c.body(jws, 200, { 'content-type': 'application/jose' });
   });
 
+  app.get('/.well-known/cfn/receipts/:id/proof', anybody, async (c) => {
+    const id = c.req.param('id');
+    if (!/^[0-9a-f]{32}$/.test(id)) throw new CfnError('CFN_RECEIPT_NOT_FOUND', 'no receipt has this request id');
+    return c.json(await gateway.batches.proof(id));
+  });
+
+  app.get('/.well-known/cfn/manifests/:version', anybody, async (c) => {
+    const version = digestSchema.safeParse(c.req.param('version'));
+    const found = version.success ? await gateway.store.version(version.data) : undefined;
+    if (found === undefined) throw new CfnError('CFN_NOT_FOUND', 'no function version has this digest');
+    return c.body(found.jws, 200, { 'content-type': 'application/jose' });
+  });
+
   app.get('/.well-known/cfn/evidence/:digest', anybody, async (c) => {
     const digest = digestSchema.safeParse(c.req.param('digest'));
     const json = digest.success ? await gateway.store.evidence(digest.data) : undefined;

@@ -61,6 +61,7 @@ function gate(certificate = own): { registry: Registry; admitting: Admission; ou
     resultSigner,
     registry,
     store: { addEvidence: async () => {} },
+    feeds: { follow: () => undefined, leave: () => undefined },
     leaseMs: 60_000,
     now,
     randomBytes: random,

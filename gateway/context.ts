@@ -1,6 +1,7 @@
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import type { JWK } from 'jose';
+import type { Batches } from './batches.ts';
 import type { BlobStore } from './blob-folder.ts';
 import type { ApiKeys } from './access/api-keys.ts';
 import type { Callers } from './access/callers.ts';
@@ -37,6 +38,7 @@ export interface Gateway {
   readonly random: Random;
   readonly ledger: Ledger;
   readonly quotas: Quotas;
+  readonly batches: Batches;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly tokens: Tokens;

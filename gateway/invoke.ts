@@ -14,16 +14,15 @@ import { anybody } from './access/guard.ts';
 import { demandInvoker } from './access/invoker.ts';
 import type { Deployed } from './catalogue.ts';
 import type { AppContext, AppEnv, Gateway } from './context.ts';
+import { corsFields } from './cors.ts';
 import { DEADLINE_MARGIN_MS } from './limits.ts';
 import type { Mode } from './telemetry-names.ts';
 import { openCall } from './open-mode.ts';
 import { relay, type Relayed } from './relay.ts';
 import { requestBody } from './request-body.ts';
 import type { Route } from './router.ts';
+import { isSealed, SEALED_RESPONSE } from './sealed-type.ts';
 import { chooseVersion, deployedVersion } from './version-choice.ts';
-
-const SEALED_REQUEST = 'message/ohttp-chunked-req';
-const SEALED_RESPONSE = 'message/ohttp-chunked-res';
 
 /** `ANY /f/{tenant}/{function}/{path}`: sealed requests are relayed, anything else is open mode. */
 export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
@@ -34,7 +33,7 @@ export function invokeRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
 
 async function invoke(c: AppContext, gateway: Gateway): Promise<Response> {
   const startedMs = gateway.monotonicMs();
-  const mode: Mode = mediaType(c.req.header('content-type')) === SEALED_REQUEST ? 'sealed' : 'open';
+  const mode: Mode = isSealed(c.req.header('content-type')) ? 'sealed' : 'open';
   const requestId = c.get('requestId');
   const trace = gateway.tracing.begin({ requestId, mode, traceparent: c.req.header('traceparent') });
   if (trace !== undefined) c.set('trace', trace);
@@ -98,7 +97,12 @@ async function sealed(c: AppContext, gateway: Gateway, version: SignedManifest):
   );
   return onRoute(gateway, route, version, c, (requestId, deadlineMs) => {
     const head = { requestId, version: version.version, deadlineMs, trace: c.get('trace') !== undefined };
-    const headers = { 'content-type': SEALED_RESPONSE, 'cache-control': 'no-store', 'cfn-request-id': requestId };
+    const headers = {
+      'content-type': SEALED_RESPONSE,
+      'cache-control': 'no-store',
+      'cfn-request-id': requestId,
+      ...corsFields(c),
+    };
     return relay(route.connection, { head, headers, sealedBytesMax }, incoming, outgoing);
   });
 }
@@ -213,5 +217,3 @@ function target(c: AppContext): { tenant: string; name: string; path: string } {
   const rest = url.slice(pathAt + prefix.length);
   return { tenant: tenant.data, name: name.data, path: rest.startsWith('/') ? rest : `/${rest}` };
 }
-
-const mediaType = (value: string | undefined): string | undefined => value?.split(';', 1)[0]?.trim().toLowerCase();

@@ -28,6 +28,8 @@ const nothing: Record<string, string> = {
   version: '9',
   id: '0'.repeat(16),
   digest: '0'.repeat(64),
+  hour: '1971-01-01T00',
+  block: '9',
 };
 /** What is sent where a route takes a body; the victim's, or the same of nobody. */
 let bodies: Record<string, { readonly theirs: unknown; readonly nobodys: unknown }>;
@@ -58,7 +60,7 @@ beforeAll(async () => {
   await house.call('PUT', `/v1/tenants/${VICTIM}/limits`, { token: operator, body: limits });
   const made = await house.call('POST', '/v1/keys', { token: owner, body: { name: `of ${VICTIM}`, role: 'viewer' } });
   const { id } = (await made.json()) as { id: string };
-  theirs = { tenant: VICTIM, owner: VICTIM, name: 'm', version: '1', id, digest };
+  theirs = { tenant: VICTIM, owner: VICTIM, name: 'm', version: '1', id, digest, hour: '2026-11-01T13', block: '0' };
 
   bodies = {
     'POST /v1/tenants': { theirs: { name: VICTIM }, nobodys: { name: 'nobody' } },
@@ -181,7 +183,7 @@ test('and all is as it was', async () => {
   expect(await get('/v1/keys')).toMatchObject({ keys: [{ id: theirs['id'] }] });
   expect(await get('/v1/models')).toMatchObject({ models: [{ model: `${VICTIM}/m@1` }] });
   expect(await get('/v1/functions')).toMatchObject({ functions: [{ name: 'echo' }] });
-  expect(await get('/v1/usage')).toMatchObject({ usage: [{ tenant: VICTIM, requests: 1 }] });
+  expect(await get('/v1/usage')).toMatchObject({ usage: [{ subject: `${VICTIM}/echo`, requests: 1 }] });
   expect(await get(`/v1/tenants/${VICTIM}/limits`)).toMatchObject({ limits: { day: { requests: 7 } } });
   expect((await house.call('POST', `/f/${VICTIM}/echo/`, { body: 'x' })).status).toBe(200);
 });

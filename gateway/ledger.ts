@@ -1,9 +1,12 @@
 import type { VerifiedReceipt } from '../client/index.ts';
-import { CfnError, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
+import { CfnError, hourOf, toCfnError, verifyReceipt, type Receipt, type SignedManifest } from '../proto/index.ts';
 import { LEDGER_FLUSH_MS, LEDGER_QUEUE_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import type { AdmittedWorker } from './registry.ts';
 import type { LedgerEntry, Store } from './store/index.ts';
+
+/** `collected`: from its worker's memory, because it did not come with its answer, or was not acknowledged in time. */
+export type ReceiptOutcome = 'ok' | 'collected' | 'missing' | 'invalid';
 
 /** What a receipt must agree with. */
 export interface Expected {
@@ -17,7 +20,10 @@ export interface Expected {
  * receipt inside the sealed answer, and waits for no fsync. Receipts of {@link LEDGER_FLUSH_MS} share one transaction.
  */
 export interface Ledger {
+  /** The receipt of an answer that this gateway carried. */
   record(receipt: string | VerifiedReceipt | undefined, expected: Expected): void;
+  /** A receipt that its worker keeps because no gateway has acknowledged it. */
+  collect(jws: string, worker: AdmittedWorker): void;
   /** The receipt, durable by the time it is given. */
   receipt(id: string): Promise<string | undefined>;
   /** @throws {CfnError} `CFN_STORE_FAILED` while receipts cannot be written: work that cannot be counted is not taken on. */
@@ -27,40 +33,49 @@ export interface Ledger {
 
 export function ledger(deps: {
   readonly store: Pick<Store, 'addReceipts' | 'receipt'>;
+  readonly now: () => Date;
   readonly log: Log;
-  readonly onOutcome: (outcome: 'ok' | 'missing' | 'invalid') => void;
-  /** Told of each receipt that verified. */
+  /** The store has these durably: the worker may forget them. */
+  readonly acknowledge: (workerId: string, sequences: readonly number[]) => void;
+  readonly onWritten: (entries: readonly LedgerEntry[]) => void;
+  readonly onOutcome: (outcome: ReceiptOutcome) => void;
+  /** Told of each receipt that came with an answer and verified. */
   readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
   let queue: LedgerEntry[] = [];
   let timer: NodeJS.Timeout | undefined;
 
-  async function verify(given: string | VerifiedReceipt, { requestId, worker, version }: Expected): Promise<void> {
+  /** @param call what this gateway asked for, where the receipt came with its answer */
+  async function take(
+    given: string | VerifiedReceipt,
+    worker: AdmittedWorker,
+    call?: Pick<Expected, 'requestId' | 'version'>,
+  ): Promise<void> {
     try {
       const jws = typeof given === 'string' ? given : given.jws;
       const receipt =
         typeof given === 'string' ? await verifyReceipt(jws, worker.keys.receipt.publicKey) : given.receipt;
-      const { tenant, name } = version.manifest;
-      const ran = receipt.function;
       if (
-        receipt.id !== requestId ||
         receipt.worker !== worker.workerId ||
         receipt.tee !== worker.tee ||
-        ran.version !== version.version ||
-        ran.tenant !== tenant ||
-        ran.name !== name
+        (call !== undefined && !isOf(receipt, call))
       ) {
         throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt is for another request, worker or function');
       }
       queue.push({ jws, receipt });
-      deps.onOutcome('ok');
-      deps.onReceipt?.(receipt);
+      deps.onOutcome(call === undefined ? 'collected' : 'ok');
+      if (call !== undefined) deps.onReceipt?.(receipt);
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
     } catch (cause) {
       deps.onOutcome('invalid');
-      deps.log('receipt.invalid', { request: requestId, worker: worker.workerId, code: toCfnError(cause).code });
+      const request = call?.requestId ?? '';
+      deps.log('receipt.invalid', { request, worker: worker.workerId, code: toCfnError(cause).code });
     }
+  }
+  function begin(taking: Promise<void>): void {
+    const done: Promise<void> = taking.finally(() => verifying.delete(done));
+    verifying.add(done);
   }
 
   async function flush(): Promise<void> {
@@ -71,7 +86,12 @@ export function ledger(deps: {
     const batch = queue;
     queue = [];
     try {
-      await deps.store.addReceipts(batch);
+      await deps.store.addReceipts(batch, hourOf(deps.now()));
+      deps.onWritten(batch);
+      for (const [workerId, entries] of Map.groupBy(batch, ({ receipt }) => receipt.worker)) {
+        const sequences = entries.map(({ receipt }) => receipt.sequence);
+        deps.acknowledge(workerId, sequences);
+      }
     } catch (cause) {
       // Kept for the next attempt: adding is idempotent by request id.
       queue = [...batch, ...queue];
@@ -87,8 +107,11 @@ export function ledger(deps: {
         deps.log('receipt.missing', { request: expected.requestId, worker: expected.worker.workerId });
         return;
       }
-      const done: Promise<void> = verify(given, expected).finally(() => verifying.delete(done));
-      verifying.add(done);
+      begin(take(given, expected.worker, expected));
+    },
+    collect(jws, worker) {
+      if (queue.length + verifying.size >= LEDGER_QUEUE_MAX) return; // its worker keeps it, and tells it again
+      begin(take(jws, worker));
     },
     async receipt(id) {
       await flush();
@@ -99,4 +122,15 @@ export function ledger(deps: {
     },
     flush,
   };
+}
+
+/** Of this request, and of the function version that was asked for; a worker that was not handed it knows no name. */
+function isOf(
+  { id, function: ran, outcome }: Receipt,
+  { requestId, version }: Pick<Expected, 'requestId' | 'version'>,
+): boolean {
+  const { tenant, name } = version.manifest;
+  const named = ran.tenant === tenant && ran.name === name;
+  const unknown = ran.tenant === '' && ran.name === '' && outcome === 'CFN_FUNCTION_NOT_FOUND';
+  return id === requestId && ran.version === version.version && (named || unknown);
 }

@@ -28,6 +28,13 @@ export const CALLER_NONCES_PER_SECOND = 5;
 export const MANIFEST_CACHE_MAX = 1_000;
 /** Longest time that a receipt waits for its transaction, in ms: receipts of a busy moment share one fsync. */
 export const LEDGER_FLUSH_MS = 20;
+/** How long a receipt may be missing in its worker's chain, although later ones came, in ms: another gateway may be about to write it. */
+export const RECEIPT_GAP_MS = 60_000;
+/** When an hour of the ledger is sealed after its end, and how often that is looked at, in ms. */
+export const BATCH_SEAL_DELAY_MS = 60_000;
+export const BATCH_SEAL_EVERY_MS = 60_000;
+/** Wait before a broken-off stream of receipts is opened again, in ms. */
+export const RECEIPT_FEED_RETRY_MS = 1_000;
 /** Life of a tenant or worker token, at most, in seconds. */
 export const TOKEN_SECONDS_MAX = 366 * 24 * 60 * 60;
 /** What an identity provider may take and give: time for one answer and size of it, how long keys are kept, and how soon others are asked for. */

@@ -35,6 +35,7 @@ test('says when it is ready, serves, and stops cleanly', async () => {
   expect(await once(child, 'exit')).toEqual([0, null]);
 });
 
+const NEEDED = ['--state', temporaryFolder(), '--policy', MAIN];
 test.each<[string, string[], string]>([
   ['without flags', [], 'CFN_USAGE'],
   ['with an unknown flag', ['--nonsense'], 'CFN_USAGE'],
@@ -43,6 +44,8 @@ test.each<[string, string[], string]>([
     ['--state', temporaryFolder(), '--policy', POLICY, '--issuers', MAIN],
     'CFN_INPUT_INVALID',
   ],
+  ['with a collector that is no URL', [...NEEDED, '--trace-url', 'collector:4318'], 'CFN_USAGE'],
+  ['with more than all traces', [...NEEDED, '--trace-ratio', '2'], 'CFN_USAGE'],
   ['with a policy that is none', ['--state', temporaryFolder(), '--policy', MAIN], 'CFN_POLICY_INVALID'],
 ])('%s it does not start', async (_, flags, code) => {
   const child = start(...flags);

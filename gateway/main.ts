@@ -45,6 +45,7 @@ async function main(): Promise<void> {
       'CFN_USAGE',
       `--lease is ${values.lease}, expected ${LEASE_SECONDS.min} to ${LEASE_SECONDS.max} seconds`,
     );
+  const traces = tracesOf(values['trace-url'], values['trace-ratio']);
   const gateway = await startGateway({
     stateFolder: state,
     listen: values.listen,
@@ -56,7 +57,7 @@ async function main(): Promise<void> {
     ...(values.issuers === undefined
       ? {}
       : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),
-    traces: tracesOf(values['trace-url'], values['trace-ratio']),
+    traces,
     redisUrl: await redisUrl(values['redis-url-file'], process.env['CFN_REDIS_URL']),
     now,
     monotonicMs: () => performance.now(),

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry as Instruments } from 'prom-client';
 import { ERRORS } from '../proto/index.ts';
+import type { ReceiptOutcome } from './ledger.ts';
 import type { Registry } from './registry.ts';
 import {
   isListed,
@@ -15,7 +16,9 @@ export interface Metrics {
   /** A request is over; `seconds` from its first byte to its last. */
   invoked(mode: Mode, outcome: Outcome, seconds: number): void;
   admission(outcome: Outcome): void;
-  receipt(outcome: 'ok' | 'missing' | 'invalid'): void;
+  receipt(outcome: ReceiptOutcome): void;
+  /** Receipts that are missing in the chains of their workers. */
+  receiptGap(receipts: number): void;
   /** A worker was asked to load a function version. */
   load(outcome: Outcome): void;
   /** A request was turned away because all workers were at their limit. */
@@ -52,6 +55,7 @@ export function metrics(
   const seconds = new Histogram(of('cfn_request_seconds'));
   const admissions = new Counter(of('cfn_admissions_total'));
   const receipts = new Counter(of('cfn_receipts_total'));
+  const gaps = new Counter(of('cfn_receipt_gaps_total'));
   const loads = new Counter(of('cfn_loads_total'));
   const shed = new Counter(of('cfn_requests_shed_total'));
   const rolloutsStopped = new Counter(of('cfn_rollouts_stopped_total'));
@@ -81,6 +85,7 @@ export function metrics(
     },
     admission: (outcome) => admissions.inc({ outcome: known(outcome) }),
     receipt: (outcome) => receipts.inc({ outcome }),
+    receiptGap: (missing) => gaps.inc(missing),
     load: (outcome) => loads.inc({ outcome: known(outcome) }),
     shed: () => shed.inc(),
     rolloutStopped: (reason) => rolloutsStopped.inc({ reason }),

@@ -214,7 +214,7 @@ describe('callers who seal', () => {
 });
 
 describe('a roll-out stops itself', () => {
-  test('INV-36 when workers cannot serve its version: by its attested share', async () => {
+  test('INV-40 when workers cannot serve its version: by its attested share', async () => {
     const [one, two] = await twoVersions('unattested');
     refuses.add(two.version);
     await split('unattested', [one, 50], [two, 50]);
@@ -245,7 +245,7 @@ describe('a roll-out stops itself', () => {
     const [one, two] = await twoVersions('both');
     await split('both', [one, 50], [two, 50]);
     for (const { version } of [one, two]) refuses.add(version);
-    await worker.tell({ capacity: 100, versions: [] });
+    worker.tell({ capacity: 100, versions: [] });
     for (let i = 0; i < 10; i++) await versionOf('both');
     expect((await listed('both')).deployment.cause).toBe('versions');
     for (const { version } of [one, two]) refuses.delete(version);

@@ -11,7 +11,7 @@ import { sha256Hex } from '../proto/index.ts';
 
 interface FakeWorker {
   readonly loads: string[];
-  tell(status: WorkerStatus): void;
+  tell: (status: WorkerStatus) => void;
   /** Called before a version is loaded. */
   onLoad: () => void | Promise<void>;
 }
@@ -76,12 +76,12 @@ async function house(workers: readonly string[]) {
     admitted,
     models,
     pass: (ms: number) => void (nowMs += ms),
-    async function(change: Parameters<typeof signedFunction>[0] = {}): Promise<SignedManifest> {
+    function: async (change: Parameters<typeof signedFunction>[0] = {}): Promise<SignedManifest> => {
       const made = await signedFunction(change);
       signed.set(made.version, made);
       return made;
     },
-    idle(capacity = 10): void {
+    idle: (capacity = 10): void => {
       for (const { tell } of fakes.values()) tell({ capacity, memoryFree: 2 ** 30, memoryBudget: 2 ** 30 });
     },
   };

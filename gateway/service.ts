@@ -6,6 +6,7 @@ import { callers } from './access/callers.ts';
 import { issuers, type IssuersFile } from './access/issuers.ts';
 import { admission } from './admission.ts';
 import { adminApp, gatewayApp } from './app.ts';
+import { batches } from './batches.ts';
 import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
@@ -17,6 +18,8 @@ import type { Log } from './log.ts';
 import { metrics, type Gauges } from './metrics.ts';
 import { openBook } from './quota/open-book.ts';
 import { quotas } from './quota/quotas.ts';
+import { receiptChains } from './receipt-chains.ts';
+import { receiptFeeds } from './receipt-feed.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
 import { rolloutWatch } from './rollout-watch.ts';
 import { router } from './router.ts';
@@ -24,7 +27,7 @@ import { capacityOf, fleet, loadOf, type Fleet, type Member } from './routing/fl
 import { seededRandom } from './routing/random.ts';
 import { sqliteStore } from './store/index.ts';
 import { openState } from './state.ts';
-import { NO_TRACING, openTracing, type TracingOptions } from './tracing.ts';
+import { NO_TRACING, type Tracing, type TracingOptions } from './tracing.ts';
 import { parseAddress, workerConnector } from './worker-connection.ts';
 import { workerMetrics } from './worker-metrics.ts';
 
@@ -83,7 +86,22 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     return { waiting: gateway.router.waiting(), inflight: sum(loadOf), capacity: sum(capacityOf) };
   };
   const counted = metrics(registry, gauges, () => told.samples());
+  const feeds = receiptFeeds((jws, worker) => receipts.collect(jws, worker));
+  const chains = receiptChains({ store, log, monotonicMs, onGap: (missing) => counted.receiptGap(missing) });
+  const receipts = ledger({
+    store,
+    now,
+    log,
+    acknowledge: (workerId, sequences) => feeds.acknowledge(workerId, sequences),
+    onWritten: (entries) => chains.added(entries),
+    onOutcome: (outcome) => counted.receipt(outcome),
+    onReceipt: ({ function: ran, outcome, usage, request, response }) => {
+      rollouts.ended(ran.version, outcome);
+      limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
+    },
+  });
   const admitting = admission({
+    feeds,
     policy,
     resultSigner: state.resultSigner,
     registry,
@@ -106,7 +124,6 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     log,
   });
   const told = workerMetrics({ registry, admission: admitting, log });
-  const tracing = options.traces === undefined ? NO_TRACING : openTracing(options.traces, { now, monotonicMs });
   const random = seededRandom(randomBytes(16));
   const rollouts = rolloutWatch({
     store,
@@ -116,6 +133,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     log,
     onStop: (reason) => counted.rolloutStopped(reason),
   });
+  const tracing = await tracingOf(options);
   const gateway = {
     store,
     servesWithoutStore: () => shared?.isCurrent() === true,
@@ -139,16 +157,9 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     }),
     rollouts,
     random,
-    ledger: ledger({
-      store,
-      log,
-      onOutcome: (outcome) => counted.receipt(outcome),
-      onReceipt: ({ function: ran, outcome, usage, request, response }) => {
-        rollouts.ended(ran.version, outcome);
-        limits.add(ran.tenant, { engineMs: usage.engineMs, bytes: request.bytes + response.bytes });
-      },
-    }),
     quotas: limits,
+    ledger: receipts,
+    batches: batches({ store, signer: state.batchSigner, now, log }),
     metrics: counted,
     tracing,
     tokens: state.tokens,
@@ -178,9 +189,12 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       told.stop();
       view.stop();
       workers.stop();
+      await receipts.flush(); // while workers can still be told
       await admitting.stop();
-      await gateway.ledger.flush();
+      await receipts.flush();
       limits.stop();
+      chains.stop();
+      await gateway.batches.stop();
       await tracing.stop();
       await store.close();
     },
@@ -200,6 +214,12 @@ function followed(registry: Registry, view: Fleet): Registry {
       view.left(workerId);
     },
   };
+}
+
+async function tracingOf({ traces, ...clocks }: GatewayOptions): Promise<Tracing> {
+  if (traces === undefined) return NO_TRACING;
+  const { openTracing } = await import('./otlp-tracing.ts');
+  return openTracing(traces, clocks);
 }
 
 type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>;

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { exportJWK, generateKeyPair, importJWK, type CryptoKey, type JWK } from 'jose';
 import { z } from 'zod';
 import { openResultSigner, type ResultSigner } from '../attestation/verifier/index.ts';
 import { CfnError } from '../proto/index.ts';
+import type { BatchSigner } from './batches.ts';
 import { isPair, makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
 import { TOKEN_SECONDS_MAX } from './limits.ts';
 import { tokens, type Tokens } from './tokens.ts';
@@ -13,6 +14,8 @@ export interface GatewayState {
   readonly tokens: Tokens;
   /** Signs attestation results. */
   readonly resultSigner: ResultSigner;
+  /** Signs batches of receipts, and nothing else. */
+  readonly batchSigner: BatchSigner;
   readonly clientCertificate: ClientCertificate;
   readonly databasePath: string;
   readonly blobFolder: string;
@@ -25,7 +28,7 @@ export interface StateDependencies {
 
 /**
  * The state folder. On the first start it makes `token.secret`, `operator.token`, `worker.token`, `results.jwk`,
- * `client.key` and `client.crt`; later it reads them.
+ * `batches.jwk`, `client.key` and `client.crt`; later it reads them.
  *
  * @throws {CfnError} `CFN_STORE_FAILED` when a secret file can be read by others, or is broken.
  */
@@ -42,27 +45,38 @@ export async function openState(folder: string, { now, randomBytes }: StateDepen
   await secretFile(at('operator.token'), () => issuer.issue({ role: 'operator', sub: 'operator' }, TOKEN_SECONDS_MAX));
   await secretFile(at('worker.token'), () => issuer.issue({ role: 'worker', sub: 'worker' }, TOKEN_SECONDS_MAX));
 
-  const resultKey = await secretFile(at('results.jwk'), newResultKey);
+  const resultKey = await secretFile(at('results.jwk'), newSigningKey);
+  const batchKey = parseJwk('batches.jwk', await secretFile(at('batches.jwk'), newSigningKey));
   return {
     tokens: issuer,
-    resultSigner: await openResultSigner(parseJwk(resultKey)),
+    resultSigner: await openResultSigner(parseJwk('results.jwk', resultKey)),
+    batchSigner: { key: await importSigningKey('batches.jwk', batchKey), publicJwk: publicOf(batchKey) },
     clientCertificate: await clientCertificate(at, { now, randomBytes }),
     databasePath: at('gateway.sqlite'),
     blobFolder: at('blobs'),
   };
 }
 
-async function newResultKey(): Promise<string> {
+async function newSigningKey(): Promise<string> {
   const { privateKey } = await generateKeyPair('EdDSA', { crv: 'Ed25519', extractable: true });
   return JSON.stringify(await exportJWK(privateKey));
 }
 
-function parseJwk(text: string): JWK {
+function parseJwk(name: string, text: string): JWK {
   try {
     return z.record(z.string(), z.unknown()).parse(JSON.parse(text));
   } catch {
-    throw new CfnError('CFN_STORE_FAILED', 'results.jwk holds no key'); // without the cause, which could quote it
+    throw new CfnError('CFN_STORE_FAILED', `${name} holds no key`); // without the cause, which could quote it
   }
+}
+
+const publicOf = ({ kty, crv, x }: JWK): JWK => ({ kty, crv, x }) as JWK;
+
+async function importSigningKey(name: string, jwk: JWK): Promise<CryptoKey> {
+  const key = await importJWK(jwk, 'EdDSA').catch(() => undefined); // without the cause, which could quote the key
+  if (key === undefined || !('type' in key) || key.type !== 'private')
+    throw new CfnError('CFN_STORE_FAILED', `${name} holds no Ed25519 private key`);
+  return key;
 }
 
 async function clientCertificate(at: (name: string) => string, deps: StateDependencies): Promise<ClientCertificate> {

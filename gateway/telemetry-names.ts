@@ -47,7 +47,12 @@ export const METRICS = {
   cfn_receipts_total: {
     type: 'counter',
     help: 'Receipts of workers by outcome.',
-    labels: { outcome: ['ok', 'missing', 'invalid'] },
+    labels: { outcome: ['ok', 'collected', 'missing', 'invalid'] },
+  },
+  cfn_receipt_gaps_total: {
+    type: 'counter',
+    help: 'Receipts that are missing in the chains of their workers.',
+    labels: {},
   },
   cfn_loads_total: {
     type: 'counter',

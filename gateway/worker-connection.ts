@@ -6,6 +6,8 @@ import {
   type InvokeRequest,
   type InvokeResponse,
   type MetricsReply,
+  type OutstandingReceipts,
+  type ReceiptAcknowledgement,
   type WorkerClient,
   type WorkerStatus,
 } from '../proto/grpc.ts';
@@ -24,6 +26,7 @@ import {
 import { OneSession } from './tls-credentials.ts';
 
 export type InvokeCall = ClientDuplexStream<InvokeRequest, InvokeResponse>;
+export type ReceiptCall = ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
 
 /** Evidence, and the nonce that it must answer. */
 export interface Challenged {
@@ -53,6 +56,12 @@ export interface WorkerConnection {
   invoke(deadlineMs: number): InvokeCall;
   /** Ends an invocation whose caller has gone. Gives its receipt (JWS); empty where there is none. */
   abort(requestId: string): Promise<string>;
+  /**
+   * The receipts that no gateway has acknowledged, and where they are acknowledged. Stays open; errors come as events.
+   *
+   * @throws {CfnError} `CFN_WORKER_LOST` when the session is over
+   */
+  receipts(): ReceiptCall;
   /** What the worker counts, unverified. */
   metrics(): Promise<MetricsReply>;
   /** What the worker says of itself, as it changes, until `stop` is called, or `onEnd`. */
@@ -94,7 +103,13 @@ export function workerConnector(own: ClientCertificate, now: () => Date): Connec
     });
     const { socket } = credentials;
     if (socket === undefined) throw failed('gRPC has a channel without the session');
-    return onSession(client as unknown as WorkerClient, address, socket, now);
+    try {
+      return onSession(client as unknown as WorkerClient, address, socket, now);
+    } catch (cause) {
+      client.close();
+      socket.destroy();
+      throw cause;
+    }
   };
 }
 
@@ -115,6 +130,8 @@ function ready(client: Client, deadline: number): Promise<void> {
 }
 
 function onSession(client: WorkerClient, address: string, socket: TLSSocket, now: () => Date): WorkerConnection {
+  const { exporter, ownKey, peerKey } = tlsSession(socket);
+  const channel = { exporter, workerKey: peerKey, gatewayKey: ownKey };
   let lost = false;
   const ended = new Promise<void>((resolve) => {
     const end = (): void => {
@@ -131,8 +148,6 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
     return client;
   };
   const deadline = (ms: number): { deadline: number } => ({ deadline: now().getTime() + ms });
-  const { exporter, ownKey, peerKey } = tlsSession(socket);
-  const channel = { exporter, workerKey: peerKey, gatewayKey: ownKey };
 
   return {
     address,
@@ -166,6 +181,7 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
       return { stop: () => call.cancel() };
     },
     invoke: (deadlineMs) => worker().invoke(new Metadata(), deadline(deadlineMs)),
+    receipts: () => worker().receipts(new Metadata()),
     close() {
       client.close();
       socket.destroy();

@@ -64,7 +64,7 @@ export interface ThrowawayWorker {
   readonly invocations: InvokeHead[];
   /** Calls whose caller went away. */
   cancelled: number;
-  /** Tells all gateways this of itself, and whoever asks later; until then it says nothing of itself. */
+  /** Tells all gateways this of itself, and whoever asks later; until then it says which versions it has. */
   tell(status: WorkerStatus): void;
   /** Drops every connection, as a killed process does. */
   kill(): void;
@@ -127,6 +127,12 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
   let admissionEvidence = '';
   let sequence = 0;
 
+  const ownStatus = (): WorkerStatus =>
+    told ?? { capacity: 256, versions: [...functions.keys()].map((version) => ({ version })) };
+  const tellAll = (): void => {
+    for (const call of watching) call.write(ownStatus());
+  };
+
   async function getEvidence({ nonce, admission }: EvidenceRequest, channel: Channel): Promise<{ evidence: Buffer }> {
     if (admission && options.evidenceFor !== undefined)
       return { evidence: Buffer.from(JSON.stringify(await options.evidenceFor(nonce, channel))) };
@@ -146,6 +152,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     if (signed.manifest.name === 'unloadable') throw new CfnError('CFN_GRANT_MISSING', 'no grant for this function');
     await options.onLoad?.(signed);
     functions.set(signed.version, signed);
+    tellAll();
     return { version: options.claimedVersion?.(signed.version) ?? signed.version };
   }
 
@@ -262,7 +269,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     watch: (call: ServerWritableStream<object, WorkerStatus>) => {
       watching.add(call);
       call.once('cancelled', () => watching.delete(call));
-      if (told !== undefined) call.write(told);
+      call.write(ownStatus());
     },
   }));
   const worker: ThrowawayWorker = {
@@ -275,7 +282,7 @@ export async function throwawayWorker(options: ThrowawayOptions): Promise<Throwa
     cancelled: 0,
     tell(next) {
       told = next;
-      for (const call of watching) call.write(next);
+      tellAll();
     },
     kill: () => listener.kill(),
   };

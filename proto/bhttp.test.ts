@@ -260,6 +260,18 @@ describe('responses', () => {
     expect(decodeIn(bytes, 5)).toEqual({ informational: [102, 103], status: 200, body: 'Hello World!', trailers: [] });
   });
 
+  test('the known-length example of RFC 9292 §5.2, with a trailer', () => {
+    const bytes = hex(`
+      0140c8001d 5468697320636f6e74656e7420636f6e7461696e732043524c462e0d0a 0d 07747261696c6572 0474657874`);
+    for (const size of [1, 100])
+      expect(decodeIn(bytes, size)).toEqual({
+        informational: [],
+        status: 200,
+        body: 'This content contains CRLF.\r\n',
+        trailers: [['trailer', 'text']],
+      });
+  });
+
   test('known-length', () => {
     const bytes = concatBytes(
       Uint8Array.of(1),

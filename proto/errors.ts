@@ -51,6 +51,11 @@ export const ERRORS = {
     status: 404,
     remedy: 'Check the request id; receipts are kept for the retention time only.',
   },
+  CFN_BATCH_NOT_SEALED: {
+    fault: 'system',
+    status: 503,
+    remedy: 'The hour of this receipt is not sealed yet; ask again some minutes after its end.',
+  },
   CFN_CONFLICT: {
     fault: 'caller',
     status: 409,
@@ -160,6 +165,12 @@ export const ERRORS = {
     remedy: 'NVML or a GPU did not answer; check the driver with `nvidia-smi conf-compute -q`, and retry with backoff.',
   },
   CFN_BUSY: { fault: 'system', status: 503, remedy: 'The worker is at its limit; retry with backoff.' },
+  CFN_LEDGER_BEHIND: {
+    fault: 'system',
+    status: 503,
+    remedy:
+      'The gateway has not acknowledged receipts of this worker, which takes no work meanwhile; retry with backoff, check the store.',
+  },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
   CFN_STORE_FAILED: {
     fault: 'system',
@@ -327,6 +338,12 @@ export const ERRORS = {
     fault: 'trust',
     status: 422,
     remedy: 'The receipt was altered, or is not signed by the attested worker.',
+  },
+  CFN_BATCH_INVALID: {
+    fault: 'trust',
+    status: 422,
+    remedy:
+      'The batch of receipts does not hold what was said: keep both, and ask the operator; a receipt or a batch was left out, changed or added.',
   },
   CFN_SECRET_EXPOSED: {
     fault: 'trust',

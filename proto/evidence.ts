@@ -97,8 +97,8 @@ export const workerKeysSchema = z.strictObject({
   format: z.literal('cfn/worker-keys/v1'),
   /** SHA-256 of the TLS key's SubjectPublicKeyInfo, hexadecimal. */
   tls: z.strictObject({ spki: z.string().regex(/^[0-9a-f]{64}$/) }),
-  /** OHTTP key configuration (RFC 9458 §3.1), base64url. */
-  ohttp: z.strictObject({ config: base64urlSchema }),
+  /** OHTTP key configurations (RFC 9458 §3.1), base64url. `config` is of the KEM that every client has; `hybrid`, where offered, of one that holds against quantum computers, too. */
+  ohttp: z.strictObject({ config: base64urlSchema, hybrid: base64urlSchema.optional() }),
   /** Raw Ed25519 public key, base64url. */
   receipt: z.strictObject({ publicKey: z.string().regex(/^[A-Za-z0-9_-]{43}$/) }),
   /** RFC 3339, UTC. */

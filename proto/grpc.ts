@@ -81,6 +81,13 @@ export interface WorkerStatus {
   readonly leaving?: boolean;
 }
 
+export interface ReceiptAcknowledgement {
+  readonly sequences?: number[];
+}
+export interface OutstandingReceipts {
+  readonly receipts?: string[];
+}
+
 type Unary<Q, R> = (
   request: Q,
   metadata: Metadata,
@@ -94,6 +101,7 @@ export interface WorkerClient {
   abort: Unary<AbortRequest, AbortReply>;
   metrics: Unary<object, MetricsReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
+  receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
   watch(request: object): ClientReadableStream<WorkerStatus>;
   close(): void;
 }

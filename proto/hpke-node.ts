@@ -5,10 +5,7 @@ import {
   createPrivateKey,
   createPublicKey,
   createSecretKey,
-  diffieHellman,
   generateKeyPairSync,
-  timingSafeEqual,
-  type KeyObject,
 } from 'node:crypto';
 import {
   CipherSuite,
@@ -22,7 +19,9 @@ import {
   type KeyPair,
 } from 'hpke';
 import { sealWith, type sealTo } from './hpke.ts';
+import { MLKEM768_X25519 } from './hybrid-kem-node.ts';
 import { ohttpSuite, type OhttpSuite } from './ohttp-suite.ts';
+import { asNodeKey, nodeKey, publicHandle, rawPublic, sharedPoint, X25519_PKCS8_PREFIX } from './x25519-node.ts';
 
 /**
  * The OHTTP suite over synchronous `node:crypto`. WebCrypto in Node sends every small operation to a thread pool: setting up one HPKE
@@ -60,31 +59,6 @@ function hmac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
   return mac.digest();
 }
 
-/** hpke looks at these three members only; the key itself is `handle`. */
-interface NodeKey extends Key {
-  readonly handle: KeyObject;
-  readonly raw?: Uint8Array;
-}
-const nodeKey = (type: 'private' | 'public', handle: KeyObject, extractable: boolean, raw?: Uint8Array): NodeKey => ({
-  algorithm: { name: 'X25519' },
-  extractable,
-  type,
-  handle,
-  ...(raw && { raw }),
-});
-const asNodeKey = (key: Key): NodeKey => {
-  if (!('handle' in key)) throw new TypeError('a key of another implementation');
-  return key as NodeKey;
-};
-
-const base64url = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64url');
-const publicHandle = (raw: Uint8Array): KeyObject =>
-  createPublicKey({ key: { kty: 'OKP', crv: 'X25519', x: base64url(raw) }, format: 'jwk' });
-const rawPublic = (handle: KeyObject): Uint8Array =>
-  new Uint8Array(Buffer.from(handle.export({ format: 'jwk' }).x ?? '', 'base64url'));
-const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex'); // RFC 8410 §7
-
 const KEM_SUITE_ID = Uint8Array.of(0x4b, 0x45, 0x4d, 0x00, 0x20); // "KEM" ‖ id, RFC 9180 §4.1
 
 /** ExtractAndExpand of RFC 9180 §4.1. */
@@ -92,12 +66,6 @@ async function extractAndExpand(kdf: KDF, dh: Uint8Array, enc: Uint8Array, recip
   const label = (text: string): Uint8Array => Buffer.from(text);
   const prk = await LabeledExtract(kdf, KEM_SUITE_ID, new Uint8Array(0), label('eae_prk'), dh);
   return LabeledExpand(kdf, KEM_SUITE_ID, prk, label('shared_secret'), Buffer.concat([enc, recipient]), HASH_BYTES);
-}
-
-function sharedPoint(privateKey: KeyObject, publicKey: KeyObject): Uint8Array {
-  const dh = diffieHellman({ privateKey, publicKey });
-  if (timingSafeEqual(dh, Buffer.alloc(KEY_BYTES))) throw new Error('the shared secret is zero'); // RFC 9180 §7.1.4
-  return dh;
 }
 
 const DHKEM_X25519: KEMFactory<Key> = () => {
@@ -126,7 +94,7 @@ const DHKEM_X25519: KEMFactory<Key> = () => {
     async DeserializePrivateKey(raw, extractable) {
       return nodeKey(
         'private',
-        createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, raw]), format: 'der', type: 'pkcs8' }),
+        createPrivateKey({ key: Buffer.concat([X25519_PKCS8_PREFIX, raw]), format: 'der', type: 'pkcs8' }),
         extractable,
       );
     },
@@ -183,7 +151,7 @@ const aesGcm =
     },
   });
 
-export const nodeSuite: OhttpSuite = ohttpSuite(DHKEM_X25519, HKDF_SHA256, aesGcm(128));
+export const nodeSuite: OhttpSuite = ohttpSuite([DHKEM_X25519, MLKEM768_X25519], HKDF_SHA256, aesGcm(128));
 
 /** The suite of keys that are sealed between owner, KMS and worker, as in `hpke.ts`. */
 const sealingSuite = new CipherSuite(DHKEM_X25519, HKDF_SHA256, aesGcm(256));

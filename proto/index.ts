@@ -11,6 +11,9 @@ export * from './model-package.ts';
 export * from './evidence.ts';
 export * from './evidence-nonce.ts';
 export * from './receipt.ts';
+export * from './receipt-batch.ts';
+export * from './receipt-archive.ts';
+export * from './usage.ts';
 export * from './kms-api.ts';
 export * from './kms-url.ts';
 export * from './worker-statement.ts';
@@ -35,7 +38,16 @@ export {
   type SealingKeyPair,
 } from './hpke.ts';
 export * from './ohttp.ts';
-export { generateOhttpKeys, importOhttpKeys, parseKeyConfig, type KeyConfig, type OhttpKeys } from './ohttp-keys.ts';
+export {
+  encodeKeyConfigList,
+  generateOhttpKeys,
+  importOhttpKeys,
+  OHTTP_KEYS_TYPE,
+  parseKeyConfig,
+  parseKeyConfigList,
+  type KeyConfig,
+  type OhttpKeys,
+} from './ohttp-keys.ts';
 export type { ResponseSealer, ResponseOpenerOptions } from './ohttp-response.ts';
 export type { ChunkOpener, ChunkSealer } from './ohttp-chunks.ts';
-export type { OhttpSuite } from './ohttp-suite.ts';
+export { HYBRID_KEM, type KeyExchange, type OhttpSuite } from './ohttp-suite.ts';

@@ -29,6 +29,10 @@ export const REQUEST_SKEW_MS_MAX = 5 * 60_000;
 export const IPC_HEADER_BYTES_MAX = 256 * KiB;
 /** Longest payload of an IPC frame, in bytes: tensors of one call. */
 export const IPC_PAYLOAD_BYTES_MAX = 512 * MiB;
+/** Models of one function. */
+export const MODELS_MAX = 16;
+/** Receipts in a block of a sealed hour; a power of two, so that a block is a subtree. */
+export const RECEIPT_BLOCK = 256;
 /** Secrets of one function, and the longest value of one, in bytes of UTF-8. */
 export const SECRETS_MAX = 32;
 export const SECRET_BYTES_MAX = 5 * KiB;

@@ -4,7 +4,7 @@ import { CfnError } from './errors.ts';
 import { fromUtf8, utf8 } from './bytes.ts';
 import { sha256Hex } from './hash.ts';
 import { kmsUrlSchema } from './kms-url.ts';
-import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX, SECRETS_MAX } from './limits.ts';
+import { BUNDLE_BYTES_MAX, LIMIT_BOUNDS, MANIFEST_BYTES_MAX, MODELS_MAX, SECRETS_MAX } from './limits.ts';
 
 export const nameSchema = z
   .string()
@@ -46,7 +46,7 @@ export const functionManifestSchema = z.strictObject({
         digest: digestSchema,
       }),
     )
-    .max(16),
+    .max(MODELS_MAX),
   vars: z.record(secretNameSchema, z.string().max(4096)),
   /** Whose values are not here: a KMS releases them to workers that run this version. Absent: none. */
   secrets: z

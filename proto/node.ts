@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 
 /** The sub-door of what is for Node only; `index.ts` stays free of `node:` so that it runs in a browser. */
 export { readBoundedFile } from './bounded-file.ts';
+export { leafHash, merkleTree, rootOfPath, type MerkleTree } from './merkle-tree.ts';
 export { nodeSuite, sealToInNode } from './hpke-node.ts';
 export { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER, proveAnswer } from './kms-answer.ts';
 export { readPolicyFile } from './policy-file.ts';

@@ -68,7 +68,7 @@ export function openResponse(
 }
 
 /** RFC 9458 §4.4. */
-async function responseKeys(
+export async function responseKeys(
   suite: OhttpSuite,
   secret: Uint8Array,
   enc: Uint8Array,

@@ -267,7 +267,7 @@ describe('responses that are refused', () => {
 
 describe('key configurations', () => {
   test('the one of the draft', () => {
-    expect(parseKeyConfig(DRAFT.config)).toEqual({ keyId: 1, publicKey: DRAFT.config.subarray(3, 35) });
+    expect(parseKeyConfig(DRAFT.config)).toEqual({ keyId: 1, kem: 0x0020, publicKey: DRAFT.config.subarray(3, 35) });
   });
   test.each([
     ['cut', DRAFT.config.subarray(0, 40)],

@@ -5,6 +5,12 @@ import { CfnError, isErrorCode } from './errors.ts';
 import { digestSchema, nameSchema } from './manifest.ts';
 
 const count = z.int().nonnegative();
+/** Workers write whole microseconds: at most three decimals. */
+const milliseconds = z
+  .number()
+  .nonnegative()
+  .max(Number.MAX_SAFE_INTEGER / 1000);
+const nameOrNone = z.union([nameSchema, z.literal('')]);
 
 const egressUseSchema = z.strictObject({
   /** As in the manifest: with the port where that is not 443. */
@@ -27,21 +33,32 @@ export const receiptSchema = z.strictObject({
   tee: z.enum(['tdx', 'snp', 'simulated']),
   /** Digest of the newest evidence that the worker gave for admission; empty before the first. */
   evidence: z.union([digestSchema, z.literal('')]),
-  function: z.strictObject({ tenant: nameSchema, name: nameSchema, version: digestSchema }),
-  /** Model packages, with the digest of the policy under which their KMS released the key. */
+  /** Tenant and name are empty where the worker refused a version that it was not handed. */
+  function: z.strictObject({ tenant: nameOrNone, name: nameOrNone, version: digestSchema }),
+  /**
+   * Model packages, with the digest of the policy under which their KMS released the key, and what was used of each: receipts from
+   * before that was counted do not say it.
+   */
   models: z.array(
-    z.strictObject({ binding: z.string(), model: z.string(), digest: digestSchema, policy: digestSchema }),
+    z.strictObject({
+      binding: z.string(),
+      model: z.string(),
+      digest: digestSchema,
+      policy: digestSchema,
+      usage: z.strictObject({ engineMs: milliseconds, engineCalls: count }).optional(),
+    }),
   ),
-  /** SHA-256 and length of the sealed request, whole. */
+  /** SHA-256 and length of the sealed request: whole, or as far as it was read where it was refused. */
   request: z.strictObject({ digest: digestSchema, bytes: count }),
   /** SHA-256 and length of the sealed response up to its final chunk, which carries this receipt. */
   response: z.strictObject({ digest: digestSchema, bytes: count, status: z.int().min(100).max(599) }),
   /** `ok`, or the error code that the caller was answered with. */
   outcome: z.string().refine((value) => value === 'ok' || isErrorCode(value)),
   usage: z.strictObject({
-    cpuMs: z.number().nonnegative(),
-    wallMs: z.number().nonnegative(),
-    engineMs: z.number().nonnegative(),
+    cpuMs: milliseconds,
+    wallMs: milliseconds,
+    /** Of all models. */
+    engineMs: milliseconds,
     engineCalls: count,
   }),
   /** Hosts that the function sent requests to, with what went over their connections; failed calls included. */
@@ -58,6 +75,12 @@ export const receiptSchema = z.strictObject({
   previous: z.union([digestSchema, z.literal('')]),
 });
 export type Receipt = z.infer<typeof receiptSchema>;
+
+/**
+ * Milliseconds of a receipt as whole microseconds, rounded to the nearest. Sums are made of these: integers give the same sum in every
+ * order.
+ */
+export const microseconds = (ms: number): number => Math.round(ms * 1000);
 
 const JWS_TYPE = 'cfn-receipt+jws';
 

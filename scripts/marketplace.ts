@@ -138,8 +138,8 @@ async function trade(local: LocalSystem, zooKms: { readonly ready: { readonly ur
   await acme.cfn('model', 'show', 'acme/vad@5');
   say('# What the operator counted, from signed receipts:');
   const { usage } = (await get(`${gateway}/v1/usage`, local.operatorToken)) as { usage: Usage[] };
-  for (const { tenant, name, requests, failed } of usage)
-    say(`  ${tenant}/${name}: ${requests} requests, ${failed} of them failed`);
+  for (const { subject, requests, failed } of usage)
+    say(`  ${subject}: ${requests} requests, ${failed} of them failed`);
 
   say('\n# The caller consents, too: this one takes real hardware only, and nothing is sent.');
   const strict = join(root, 'attestation/policies/cpu-only.toml');
@@ -165,8 +165,7 @@ async function trade(local: LocalSystem, zooKms: { readonly ready: { readonly ur
 }
 
 interface Usage {
-  readonly tenant: string;
-  readonly name: string;
+  readonly subject: string;
   readonly requests: number;
   readonly failed: number;
 }

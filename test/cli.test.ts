@@ -44,7 +44,9 @@ describe('cfn invoke', () => {
   test('seals, prints the body alone on stdout, and says SIMULATED', async () => {
     const { code, stdout, stderr } = await cfn('invoke', 'demo/greeter', '/?name=Bo');
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'Hello, Bo!\n' });
-    expect(stderr).toMatch(/status 200\nSIMULATED worker .*\nsealed end to end; .*receipt verified\n$/);
+    expect(stderr).toMatch(
+      /status 200\nSIMULATED worker .*\nsealed end to end with MLKEM768-X25519; .*receipt verified\n$/,
+    );
   });
 
   test('--open says that the gateway saw it', async () => {

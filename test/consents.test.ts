@@ -33,7 +33,7 @@ describe('INV-26 four consents', () => {
     const response = await (await sealed('agreed'))('/');
     expect(response.status).toBe(200);
     await response.arrayBuffer();
-    const { receipt } = await response.receipt;
+    const { receipt } = await response.confidentiality.receipt;
     expect(receipt.models).toMatchObject([{ model: 'demo/asked@1', digest }]);
   });
 

@@ -47,7 +47,9 @@ export interface OwnerAtKms {
   readonly named?: { readonly url: string; readonly publicKey: string };
 }
 
-export async function startTestSystem(options: Pick<LocalOptions, 'workerEnv'> = {}): Promise<TestSystem> {
+export async function startTestSystem(
+  options: Pick<LocalOptions, 'workerArgs' | 'workerEnv' | 'gatewayArgs'> = {},
+): Promise<TestSystem> {
   const stateDir = mkdtempSync(join(tmpdir(), 'cfn-test-'));
   const logs: string[] = [];
   const local = await startLocal({

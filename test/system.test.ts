@@ -52,7 +52,7 @@ describe('a caller', () => {
       marker.repeat(2_000),
       '/some/path',
     ]);
-    const { receipt } = await answer.receipt;
+    const { receipt } = await answer.confidentiality.receipt;
     expect(receipt).toMatchObject({
       outcome: 'ok',
       tee: 'simulated',

@@ -1,7 +1,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
-import { confidentialFetch } from '../../client/index.ts';
+import { confidentialFetch, type Confidentiality } from '../../client/index.ts';
 import {
   CfnError,
   concatBytes,
@@ -14,7 +14,7 @@ import {
 import { nodeHasher, nodeSuite } from '../../proto/node.ts';
 import type { Cli } from '../context.ts';
 import { parseFunctionName } from '../function-name.ts';
-import { readPolicy, type AttestationResult } from '../policy.ts';
+import { readPolicy } from '../policy.ts';
 import { need, resolveSettings, settingOptions, type Settings } from '../settings.ts';
 import { trustJson } from '../trust-report.ts';
 
@@ -36,6 +36,7 @@ export function register(program: Command, cli: Cli): void {
     .option('--open', 'send it to the gateway in the open, where the function allows that')
     .option('--receipt-out <file>', 'write the receipt here, for `cfn receipt verify`')
     .option('--pin <version>', 'refuse any other version of the function')
+    .option('--relay <url>', 'go through this OHTTP relay: the gateway then does not see your address')
     .action((name: string, path: string, options: InvokeOptions) => invoke(name, path, options, cli));
   settingOptions(command, 'gateway', 'policy', 'token');
 }
@@ -47,6 +48,7 @@ interface InvokeOptions {
   readonly open?: boolean;
   readonly receiptOut?: string;
   readonly pin?: string;
+  readonly relay?: string;
 }
 
 /** An answer, however it came. */
@@ -119,29 +121,31 @@ async function callSealed(
     suite: nodeSuite,
     hasher: nodeHasher,
     ...(options.pin === undefined ? {} : { version: options.pin }),
+    ...(options.relay === undefined ? {} : { relay: options.relay }),
     ...(settings.token === undefined ? {} : { token: settings.token }),
   });
   const response = await call(path, init);
   step.done();
-  const { worker, receipt } = response;
+  const { worker, receipt, keyExchange } = response.confidentiality;
   return {
     response,
     receipt: async () => {
       const { jws, receipt: claims } = await receipt;
       return { jws, outcome: claims.outcome };
     },
-    trust: { confidentiality: 'sealed', ...trustJson(worker) },
-    summary: sealedSummary(worker),
+    trust: { confidentiality: 'sealed', keyExchange, ...trustJson(worker) },
+    summary: sealedSummary(response.confidentiality),
   };
 }
 
-function sealedSummary({ simulated, tee, workerId, findings }: AttestationResult): string[] {
+function sealedSummary({ worker, keyExchange }: Confidentiality): string[] {
+  const { simulated, tee, workerId, findings } = worker;
   const passed = findings.filter(({ outcome }) => outcome === 'passed').length;
   return [
     simulated
       ? `SIMULATED worker ${workerId.slice(0, 16)}…: no hardware vouches for it`
       : `${tee.toUpperCase()} worker ${workerId.slice(0, 16)}…, vouched for by hardware`,
-    `sealed end to end; ${passed} checks passed, ${findings.length - passed} not made (\`cfn verify\` lists them); receipt verified`,
+    `sealed end to end with ${keyExchange}; ${passed} checks passed, ${findings.length - passed} not made (\`cfn verify\` lists them); receipt verified`,
   ];
 }
 
@@ -154,6 +158,8 @@ async function callOpen(
 ): Promise<Answer> {
   if (options.pin !== undefined)
     throw new CfnError('CFN_USAGE', '--pin needs a sealed request: in the open, nothing proves the version');
+  if (options.relay !== undefined)
+    throw new CfnError('CFN_USAGE', '--relay needs a sealed request: a relay forwards nothing in the open');
   const endpoint = need(settings, 'gateway');
   // Not in `authorization`, which a function that demands no token would get to read.
   const headers = new Headers(init.headers);

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { decodeJwt } from 'jose';
@@ -8,41 +8,76 @@ import {
   fromBase64url,
   fromUtf8,
   parseEvidence,
+  receiptProofSchema,
   receiptSchema,
   REQUEST_SKEW_MS_MAX,
+  verifyManifest,
   type Receipt,
+  type ReceiptArchive,
+  type VerifiedBatch,
 } from '../../proto/index.ts';
 import { apiClient } from '../api.ts';
 import type { Cli } from '../context.ts';
 import { appraise, readPolicy, type AttestationResult } from '../policy.ts';
+import { verifyProof } from '../receipt-proof.ts';
 import { claimLines, receiptLines } from '../receipt-report.ts';
+import { asText, readProof, readReceipt, requestId } from '../receipt-source.ts';
 import { need, resolveSettings, settingOptions, type Settings } from '../settings.ts';
 import { trustJson, trustLines } from '../trust-report.ts';
-
-/** A receipt is a few hundred bytes of claims; this refuses what is none. */
-const RECEIPT_BYTES_MAX = 256 * 1024;
 
 export function register(program: Command, cli: Cli): void {
   const receipt = program.command('receipt').description('Verify a receipt: where did my data go?');
   const command = receipt
     .command('verify')
     .description('Verify a receipt against the evidence it names, and say in plain words where the data went')
-    .argument('<file|request-id>', 'a receipt as `cfn invoke --receipt-out` writes it, or the id of a request')
-    .action((source: string, options: Record<string, unknown>) => verify(source, options, cli));
+    .argument(
+      '<file|request-id>',
+      'a receipt as `cfn invoke --receipt-out` writes it, an archive as `cfn receipt fetch` does, or the id of a request',
+    )
+    .option('--proof <file>', 'that the ledger holds it: as /.well-known/cfn/receipts/ID/proof says it')
+    .option('--ledger-key <thumbprint>', 'whose batches of receipts you accept')
+    .option('--offline', 'ask nobody: an archive has all it takes')
+    .action((source: string, options: VerifyOptions) => verify(source, options, cli));
   settingOptions(command, 'gateway', 'policy');
+  const fetching = receipt
+    .command('fetch')
+    .description('Keep a receipt with all that it takes to verify it years later, in one file')
+    .argument('<request-id>')
+    .requiredOption('--out <file>', 'where to write it')
+    .option('--without-proof', 'do not wait until its hour is sealed')
+    .action((id: string, options: FetchOptions) => fetchArchive(id, options, cli));
+  settingOptions(fetching, 'gateway');
 }
 
-async function verify(source: string, options: Record<string, unknown>, { context, output }: Cli): Promise<void> {
+interface VerifyOptions extends Record<string, unknown> {
+  readonly proof?: string;
+  readonly ledgerKey?: string;
+  readonly offline?: boolean;
+}
+interface FetchOptions extends Record<string, unknown> {
+  readonly out: string;
+  readonly withoutProof?: boolean;
+}
+
+async function verify(from: string, options: VerifyOptions, { context, output }: Cli): Promise<void> {
   const settings = await resolveSettings(options, context);
   const policy = await readPolicy(need(settings, 'policy'));
-  const jws = await readReceipt(source, settings, { context });
+  const source = await readReceipt(from, context.cwd, () => {
+    if (options.offline === true)
+      throw new CfnError(
+        'CFN_USAGE',
+        `${from.slice(0, 200)} is no archive: offline there is nobody to ask for its evidence`,
+      );
+    return gateway(settings, { context });
+  });
+  const { jws, archive } = source;
   const claimed = unverifiedClaims(jws);
   const issuedAt = new Date(claimed.issuedAt);
   if (issuedAt.getTime() > context.now().getTime() + REQUEST_SKEW_MS_MAX) {
     throw new CfnError('CFN_RECEIPT_INVALID', `the receipt is of ${claimed.issuedAt}, which is yet to come`);
   }
 
-  const evidence = parseEvidence(await fetchEvidence(claimed, settings, { context }));
+  const evidence = parseEvidence(await source.evidence(claimed.evidence));
   // As of the time in the receipt: worker keys live for a day, receipts for years.
   const worker = await appraise(evidence, {
     nonce: fromBase64url(evidence.nonce, 'CFN_EVIDENCE_MALFORMED'),
@@ -52,7 +87,7 @@ async function verify(source: string, options: Record<string, unknown>, { contex
   if (worker.evidenceDigest !== claimed.evidence) {
     throw new CfnError(
       'CFN_RECEIPT_INVALID',
-      `the receipt names evidence ${claimed.evidence}, the gateway gave ${worker.evidenceDigest}`,
+      `the receipt names evidence ${claimed.evidence}, what came is ${worker.evidenceDigest}`,
     );
   }
   const { receipt } = await verifyReceiptAgainst({
@@ -61,13 +96,47 @@ async function verify(source: string, options: Record<string, unknown>, { contex
     workerId: worker.workerId,
     tee: worker.tee,
   });
-  print(receipt, worker, output);
+  if (archive !== undefined && (await verifyManifest(archive.manifest)).version !== receipt.function.version)
+    throw new CfnError('CFN_RECEIPT_INVALID', 'the manifest in the archive is of another function version');
+  const proof = options.proof === undefined ? archive?.proof : await readProof(options.proof, context.cwd);
+  const batch = proof && (await verifyProof(jws, receipt.id, proof, options.ledgerKey));
+  print(receipt, worker, { batch, isPinned: options.ledgerKey !== undefined }, output);
 }
 
-function print(receipt: Receipt, worker: AttestationResult, output: Cli['output']): void {
+async function fetchArchive(id: string, options: FetchOptions, { context, output }: Cli): Promise<void> {
+  const api = gateway(await resolveSettings(options, context), { context });
+  const path = `/.well-known/cfn/receipts/${requestId(id)}`;
+  const receipt = asText((await api.bytes(path)).bytes);
+  const { evidence, function: ran } = unverifiedClaims(receipt);
+  const archive: ReceiptArchive = {
+    format: 'cfn/receipt-archive/v1',
+    receipt,
+    evidence: fromUtf8((await api.bytes(`/.well-known/cfn/evidence/${evidence}`)).bytes, 'CFN_EVIDENCE_MALFORMED'),
+    manifest: asText((await api.bytes(`/.well-known/cfn/manifests/${ran.version}`)).bytes),
+    ...(options.withoutProof === true ? {} : { proof: await api.json('GET', `${path}/proof`, receiptProofSchema) }),
+  };
+  await writeFile(resolve(context.cwd, options.out), JSON.stringify(archive), { mode: 0o600 });
+  output.result({ id, file: options.out, proven: archive.proof !== undefined }, [
+    `wrote ${options.out}: nothing in it was verified yet, \`cfn receipt verify ${options.out} --offline\` does that`,
+  ]);
+}
+
+interface InLedger {
+  readonly batch: VerifiedBatch | undefined;
+  readonly isPinned: boolean;
+}
+
+function print(
+  receipt: Receipt,
+  worker: AttestationResult,
+  { batch, isPinned }: InLedger,
+  output: Cli['output'],
+): void {
   const notProven = [
     'that the evidence was fresh: its nonce was chosen by whoever asked for it then',
     'that the receipt is of your request: `cfn invoke` compared the digests of the sealed bytes when it got the answer',
+    ...(batch === undefined ? ['that the ledger holds it: no proof was given'] : []),
+    ...(batch !== undefined && !isPinned ? ['that the operator sealed that batch: --ledger-key was not given'] : []),
   ];
   output.result(
     {
@@ -76,6 +145,7 @@ function print(receipt: Receipt, worker: AttestationResult, output: Cli['output'
       receipt,
       worker: trustJson(worker),
       appraisedAsOf: receipt.issuedAt,
+      ledger: batch === undefined ? null : { ...batch.batch, signer: batch.signer },
       notProven,
     },
     [
@@ -86,6 +156,11 @@ function print(receipt: Receipt, worker: AttestationResult, output: Cli['output'
       output.colors.bold('Who says so'),
       `The worker signed this with a key that its evidence binds; the evidence was appraised under your policy as of ${receipt.issuedAt}.`,
       ...trustLines(worker),
+      ...(batch === undefined
+        ? []
+        : [
+            `The ledger holds it: it is one of the ${batch.batch.size} receipts of the hour from ${batch.batch.hour}, sealed by key ${batch.signer}.`,
+          ]),
       '',
       output.colors.bold('Not proven by this'),
       ...notProven.map((text) => `  ${text}`),
@@ -94,22 +169,6 @@ function print(receipt: Receipt, worker: AttestationResult, output: Cli['output'
       ...claimLines(receipt),
     ],
   );
-}
-
-async function readReceipt(source: string, settings: Settings, { context }: Pick<Cli, 'context'>): Promise<string> {
-  const file = resolve(context.cwd, source);
-  const found = await stat(file).catch(() => undefined);
-  if (found === undefined) {
-    if (!/^[0-9a-f]{32}$/.test(source))
-      throw new CfnError(
-        'CFN_USAGE',
-        `${source.slice(0, 200)} is neither a file nor a request id (32 hexadecimal digits)`,
-      );
-    return text((await gateway(settings, { context }).bytes(`/.well-known/cfn/receipts/${source}`)).bytes);
-  }
-  if (!found.isFile() || found.size > RECEIPT_BYTES_MAX)
-    throw new CfnError('CFN_RECEIPT_INVALID', `${source} is not a receipt`);
-  return text(await readFile(file));
 }
 
 /** Claims that nobody has vouched for yet: they only say which evidence to ask for. */
@@ -121,17 +180,6 @@ function unverifiedClaims(jws: string): Receipt {
   }
 }
 
-async function fetchEvidence(
-  { evidence }: Receipt,
-  settings: Settings,
-  { context }: Pick<Cli, 'context'>,
-): Promise<Uint8Array> {
-  if (evidence === '') throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt names no evidence');
-  return (await gateway(settings, { context }).bytes(`/.well-known/cfn/evidence/${evidence}`)).bytes;
-}
-
 function gateway(settings: Settings, { context }: Pick<Cli, 'context'>): ReturnType<typeof apiClient> {
   return apiClient({ service: 'gateway', url: need(settings, 'gateway'), fetch: context.fetch, signal: context.ended });
 }
-
-const text = (bytes: Uint8Array): string => fromUtf8(bytes, 'CFN_RECEIPT_INVALID').trim();

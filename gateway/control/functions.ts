@@ -48,8 +48,10 @@ export function functionRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
         throw new CfnError('CFN_MODEL_NOT_FOUND', `model ${model} with digest ${digest} is not in the catalogue`);
     }
     const deployedAt = gateway.now().toISOString();
-    const add = body.deploy ? gateway.store.addVersion : gateway.store.uploadVersion;
-    const added = await add({ tenant, name, version, jws, bundle }, deployedAt);
+    const stored = { tenant, name, version, jws, bundle };
+    const added = await (body.deploy
+      ? gateway.store.addVersion(stored, deployedAt)
+      : gateway.store.uploadVersion(stored, deployedAt));
     gateway.log(body.deploy ? 'function.deployed' : 'function.uploaded', { tenant, function: name, version });
     const workers = body.deploy ? await gateway.router.deploy(signed) : [];
     return c.json(

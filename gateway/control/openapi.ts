@@ -106,7 +106,15 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: consentRequestSchema,
   },
   'GET /v1/consents': { summary: 'List what the operator admitted and dismissed', action: 'consents:read' },
-  'GET /v1/usage': { summary: 'Usage by function', action: 'usage:read' },
+  'GET /v1/usage': {
+    summary: 'Sums over receipts, ?by=function, tenant or model, &from= and &to= as starts of hours, &format=csv',
+    action: 'usage:read',
+  },
+  'GET /v1/batches': { summary: 'Sealed hours of the ledger, ?after= an hour', action: 'usage:read' },
+  'GET /v1/batches/{hour}/blocks/{block}': {
+    summary: "Leaves of a sealed hour: the caller's own receipts, hashes of others",
+    action: 'usage:read',
+  },
   'GET /v1/openapi.json': { summary: 'This document', action: 'anybody' },
   'GET /.well-known/cfn/attestation': {
     summary: 'Evidence of the workers of ?function=tenant/name, optionally for &nonce=',
@@ -119,6 +127,20 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   'GET /.well-known/cfn/jwks.json': { summary: 'The public key that signs attestation results', action: 'anybody' },
   'GET /.well-known/cfn/receipts/{id}': {
     summary: 'The receipt of a request',
+    action: 'anybody',
+    answers: 'application/jose',
+  },
+  'GET /.well-known/ohttp-gateway': {
+    summary: "A worker's OHTTP key configurations, ?worker= its id: a hint, which its evidence proves",
+    action: 'anybody',
+    answers: 'application/ohttp-keys',
+  },
+  'GET /.well-known/cfn/receipts/{id}/proof': {
+    summary: 'That a receipt is in a sealed hour of the ledger',
+    action: 'anybody',
+  },
+  'GET /.well-known/cfn/manifests/{version}': {
+    summary: 'The signed manifest of a function version',
     action: 'anybody',
     answers: 'application/jose',
   },

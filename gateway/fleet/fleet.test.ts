@@ -79,7 +79,7 @@ describe.skipIf(redisMissing)('gateways that share a Redis (skipped without redi
     await expect.poll(current, TIMEOUT).toBe(signed.version);
   });
 
-  test('INV-41 a consent that was withdrawn at one gateway is withdrawn at all; a worker taken out at one leaves all', async () => {
+  test('INV-44 a consent that was withdrawn at one gateway is withdrawn at all; a worker taken out at one leaves all', async () => {
     const { first, second, worker } = await fleet();
     await first.deploy(await first.tenant('acme'), await signedFunction());
     await expect.poll(() => answers(second), TIMEOUT).toBe('hello');
@@ -90,7 +90,7 @@ describe.skipIf(redisMissing)('gateways that share a Redis (skipped without redi
     await expect.poll(() => workersOf(first), TIMEOUT).toEqual([]);
   });
 
-  test('INV-41 a key made at one is taken by all, also while Redis is away; revoked at one, it is refused by all', async () => {
+  test('INV-44 a key made at one is taken by all, also while Redis is away; revoked at one, it is refused by all', async () => {
     const { server, first, second } = await fleet();
     const owner = await first.tenant('acme');
     const made = await first.call('POST', '/v1/keys', { token: owner, body: { name: 'ci', role: 'invoker' } });
@@ -142,7 +142,7 @@ describe.skipIf(redisMissing)('gateways that share a Redis (skipped without redi
     await expect.poll(counted, TIMEOUT).toBe(calls);
   });
 
-  test('INV-41 the view serves no longer than its bound; a Redis restarted empty is said loudly, and is not believed', async () => {
+  test('INV-44 the view serves no longer than its bound; a Redis restarted empty is said loudly, and is not believed', async () => {
     let later = 0;
     const { server, first, second } = await fleet({ monotonicMs: () => performance.now() + later });
     await first.deploy(await first.tenant('acme'), await signedFunction());
@@ -204,7 +204,7 @@ describe.skipIf(redisMissing)('gateways that share a Redis (skipped without redi
     expect(performance.now() - before).toBeLessThan(3_000);
   });
 
-  test('INV-42 what an attacker writes into Redis gets no request', async () => {
+  test('INV-45 what an attacker writes into Redis gets no request', async () => {
     const { server, first, second, worker } = await fleet();
     const token = await first.tenant('acme');
     await first.deploy(token, await signedFunction());

@@ -68,7 +68,7 @@ function whyAbsent(member: Member, needs: MemoryNeeds, members: readonly Member[
   const busy = members.length > 0 && members.every((it) => fraction(it) >= BUSY_FRACTION);
   const need =
     members.length === 0
-      ? 'no request has come yet that needs it'
+      ? 'no worker has it: the next request for it has one load it'
       : busy
         ? 'those that have it are busy: it may be next'
         : `not needed: ${members.length} ${members.length === 1 ? 'worker has' : 'workers have'} it, and not all are busy`;

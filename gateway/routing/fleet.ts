@@ -187,7 +187,7 @@ export function fleet(deps: {
     onChange: (listener) => void listeners.push(listener),
     stop() {
       stopped = true;
-      for (const { stop } of watches.values()) stop();
+      for (const call of watches.values()) call.stop();
       watches.clear();
     },
   };

@@ -135,7 +135,7 @@ export function waitingLine<T>(deps: {
     serve() {
       for (let served = true; served && length > 0;) {
         served = false;
-        for (const tenant of [...turns]) {
+        for (const tenant of Array.from(turns)) {
           if (!serveOne(tenant)) continue;
           served = true;
           if (turns.delete(tenant)) turns.add(tenant);

@@ -38,6 +38,8 @@ export interface FunctionHost {
   ready(version: string): Promise<ReadyFunction>;
   /** The manifest of a version that was handed over, running or not. @throws {CfnError} `CFN_FUNCTION_NOT_FOUND` */
   signed(version: string): SignedManifest;
+  /** The same; `undefined` where it was not handed over. */
+  find(version: string): SignedManifest | undefined;
   /** Versions whose sandbox runs, with the requests under way in each. */
   running(): readonly { readonly version: string; readonly inflight: number }[];
   /** Bytes: what this worker may promise, and what of that it has not. */
@@ -234,6 +236,7 @@ export function functionHost(
       return ensure(slot);
     },
     signed: (version) => slotOf(version).signed,
+    find: (version) => slots.get(version)?.signed,
     running: () =>
       [...slots.values()].flatMap(({ signed, sandbox }) =>
         sandbox === undefined ? [] : [{ version: signed.version, inflight: sandbox.inflight() }],

@@ -25,6 +25,8 @@ import {
   type InvokeResponse,
   type LoadFunctionReply,
   type LoadFunctionRequest,
+  type ReceiptAcknowledgement,
+  type OutstandingReceipts,
   type MetricsReply,
   type WorkerStatus,
 } from '../../proto/grpc.ts';
@@ -32,6 +34,8 @@ import type { EvidenceSource } from './evidence-source.ts';
 import type { FunctionHost } from './function-host.ts';
 import type { Invoker } from './invoke.ts';
 import type { WorkerKeyring } from './keys.ts';
+import { serveReceipts } from './receipt-feed.ts';
+import type { ReceiptBook } from './receipts.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 import { listenForSessions, type SessionListener } from './session-listener.ts';
 import type { StatusSource } from './status.ts';
@@ -53,6 +57,11 @@ export function serveWorker(
     readonly evidence: EvidenceSource;
     readonly functions: FunctionHost;
     readonly invoker: Invoker;
+    readonly receipts: ReceiptBook;
+    /** On the clock of {@link receipts}, ms. */
+    readonly leaseClockMs: () => number;
+    /** Aborted when nobody is told of receipts any more. */
+    readonly lastReceipts: AbortSignal;
     readonly metrics: Pick<WorkerMetrics, 'reply'>;
     readonly status: StatusSource;
   },
@@ -77,6 +86,8 @@ export function serveWorker(
     abort: unary<AbortRequest, AbortReply>(async ({ requestId }) => ({
       receipt: (await deps.invoker.abort(requestId)) ?? '',
     })),
+    receipts: (call: ServerDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>) =>
+      void serveReceipts(call, deps.receipts, deps.leaseClockMs, deps.lastReceipts),
     metrics: unary<object, MetricsReply>(async () => deps.metrics.reply()),
     watch: (call: ServerWritableStream<object, WorkerStatus>) => deps.status.stream(call),
   }));

@@ -6,7 +6,6 @@ import {
   toCfnError,
   type EgressUse,
   type ErrorCode,
-  type Receipt,
 } from '../../proto/index.ts';
 import type { InvokeHead, InvokeRequest, InvokeResponse } from '../../proto/grpc.ts';
 import { callMessages } from './call-messages.ts';
@@ -16,10 +15,12 @@ import type { FunctionHost, ReadyFunction } from './function-host.ts';
 import type { WorkerKeyring } from './keys.ts';
 import { overwriteStackSoon } from './own-stack.ts';
 import { openRequest, type OpenedRequest } from './open-request.ts';
-import type { ReceiptChain } from './receipts.ts';
+import { claims, refusalClaims } from './receipt-claims.ts';
+import type { ReceiptBook } from './receipts.ts';
 import { egressSession, type EgressDeps, type EgressSession } from './egress/session.ts';
 import type { InvocationEnd, InvocationRequest } from './sandbox-process.ts';
 import { sealedAnswer, type SealedAnswer } from './sealed-answer.ts';
+import { sealedBytes } from './sealed-bytes.ts';
 import { timeline, type Timeline } from './timeline.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 
@@ -27,8 +28,9 @@ type Call = ServerDuplexStream<InvokeRequest, InvokeResponse>;
 
 export interface Invoker {
   /**
-   * Serves one sealed request: open, run, seal the answer as it comes, wipe, receipt. Throws before the request is open; and where
-   * the request broke off before any answer, after the receipt was sent.
+   * Serves one sealed request: open, run, seal the answer as it comes, wipe, receipt. Throws where the request cannot be opened, and
+   * where it broke off before any answer: then, too, a receipt says so and was sent. Without one are calls that name no request, and those
+   * for whose receipt there is no room.
    */
   serve(call: Call): Promise<void>;
   /** The caller has gone: ends the invocation. Gives its receipt, if it comes to one. */
@@ -42,7 +44,7 @@ export interface InvokerDeps {
   readonly evidence: EvidenceSource;
   readonly functions: FunctionHost;
   readonly refuseReplay: (encapsulatedKey: Uint8Array, date: Date) => void;
-  readonly sign: ReceiptChain;
+  readonly receipts: Pick<ReceiptBook, 'reserve'>;
   readonly now: () => Date;
   readonly egress: EgressDeps;
   readonly metrics: Pick<WorkerMetrics, 'invoked'>;
@@ -62,35 +64,48 @@ export function invoker(deps: InvokerDeps): Invoker {
   async function serve(call: Call): Promise<void> {
     const parts = callMessages(call);
     const head = await takeHead(parts);
+    const place = deps.receipts.reserve();
     const times = timeline(deps.monotonicMs);
-    if (active.size >= deps.capacity) throw new CfnError('CFN_BUSY', `${active.size} requests are under way here`);
-    const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
-    deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
     const gone = new AbortController();
     const receipt = Promise.withResolvers<string | undefined>();
     call.once('cancelled', () => gone.abort());
     active.set(head.requestId, { gone, receipt });
+    const sealed = sealedBytes(chunks(parts));
     try {
-      const request = await openRequest(deps.keys.ohttp, chunks(parts), bodyLimits(limits).requestBytesMax);
+      if (active.size > deps.capacity) throw new CfnError('CFN_BUSY', `${active.size - 1} requests are under way here`);
+      const { limits } = deps.functions.signed(head.version).manifest; // an unknown version is refused before anything is opened
+      deps.functions.ready(head.version).catch(() => undefined); // starts what must start while the request comes in
+      const request = await openRequest(deps.keys.ohttp, sealed, bodyLimits(limits).requestBytesMax);
       times.mark('opened');
       try {
         const answer = await sealedAnswer(request, call, gone.signal);
-        const ran = await run(deps, head, request, answer, gone.signal, times);
+        const { refusal, ...ran } = await run(deps, head, request, answer, gone.signal, times);
         await answer.flushed();
         const agentBytesOverwritten = request.wipe() + answer.bytesOverwritten();
-        const claimed = claims(deps, head, request, answer, ran, agentBytesOverwritten);
+        // A refusal is said outside the seal.
+        const status = refusal === undefined ? {} : { status: refusal.status };
+        const digests = { request: sealed.digest(), response: { ...answer.digest(), ...status } };
+        const claimed = claims(deps, head, { ...digests, ...ran, agentBytesOverwritten });
         deps.metrics.invoked(claimed, times.wipeMs());
-        const jws = await deps.sign(claimed);
+        const jws = await place.sign(claimed);
         receipt.resolve(jws);
         await answer.finish(jws, head.trace === true ? times.timings(claimed.usage.engineMs) : undefined);
-        if (ran.refusal !== undefined) throw ran.refusal;
+        if (refusal !== undefined) throw refusal;
         call.end();
       } finally {
         request.wipe();
       }
+    } catch (cause) {
+      if (!place.isSigned()) {
+        const jws = await place.sign(refusalClaims(deps, head, sealed.digest(), toCfnError(cause)));
+        receipt.resolve(jws);
+        if (!gone.signal.aborted) call.write({ end: { receipt: jws } });
+      }
+      throw cause;
     } finally {
       overwriteStackSoon();
       active.delete(head.requestId);
+      place.release();
       receipt.resolve(undefined);
     }
   }
@@ -108,7 +123,7 @@ export function invoker(deps: InvokerDeps): Invoker {
 interface Outcome {
   readonly outcome: 'ok' | ErrorCode;
   readonly end: InvocationEnd | undefined;
-  readonly running: ReadyFunction | undefined;
+  readonly models: ReadyFunction['models'] | undefined;
   readonly egress: readonly EgressUse[];
   /** The request is not whole, so that no answer could be checked against it, and none has begun: said outside the seal. */
   readonly refusal?: CfnError;
@@ -160,7 +175,7 @@ async function run(
     if (end.code !== undefined) throw new CfnError(end.code, MESSAGES[end.code] ?? 'the invocation failed');
     if (gone.aborted) throw new CfnError('CFN_ABORTED', 'the caller went away');
     await whole(request, gone); // an answer to half a request is none
-    return { outcome: 'ok', end, running, egress };
+    return { outcome: 'ok', end, models: running.models, egress };
   } catch (cause) {
     const error = toCfnError(cause);
     const late = setTimeout(() => tooLate.reject(error), UPLOAD_WAIT_MS);
@@ -169,10 +184,16 @@ async function run(
     clearTimeout(late);
     if (broken === undefined) {
       await answer.writeProblem(error);
-      return { outcome: error.code, end, running, egress };
+      return { outcome: error.code, end, models: running?.models, egress };
     }
     answer.cut();
-    return { outcome: broken.code, end, running, egress, ...(answer.plainBytes() === 0 ? { refusal: broken } : {}) };
+    return {
+      outcome: broken.code,
+      end,
+      models: running?.models,
+      egress,
+      ...(answer.plainBytes() === 0 ? { refusal: broken } : {}),
+    };
   }
 }
 
@@ -229,37 +250,6 @@ const MESSAGES: Partial<Record<ErrorCode, string>> = {
   CFN_ENGINE_LOST: 'the engine process ended during the invocation',
   CFN_ABORTED: 'the caller went away',
 };
-
-function claims(
-  deps: InvokerDeps,
-  head: InvokeHead,
-  request: OpenedRequest,
-  answer: SealedAnswer,
-  { outcome, end, running, egress }: Outcome,
-  agentBytesOverwritten: number,
-): Omit<Receipt, 'sequence' | 'previous'> {
-  const signed = running?.signed ?? deps.functions.signed(head.version);
-  const { tenant, name } = signed.manifest;
-  return {
-    format: 'cfn/receipt/v1',
-    id: head.requestId,
-    issuedAt: deps.now().toISOString(),
-    worker: deps.keys.workerId,
-    tee: deps.evidence.tee,
-    evidence: deps.evidence.admissionDigest(),
-    function: { tenant, name, version: signed.version },
-    models: (running?.models ?? []).map(({ binding, model, digest, policy }) => ({ binding, model, digest, policy })),
-    request: request.digest(),
-    response: answer.digest(),
-    outcome,
-    usage: end?.usage ?? { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
-    egress: [...egress],
-    wipe: {
-      ...(end?.wipe ?? { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 }),
-      agentBytesOverwritten,
-    },
-  };
-}
 
 async function takeHead(parts: AsyncIterator<InvokeRequest>): Promise<InvokeHead> {
   const first = await parts.next();

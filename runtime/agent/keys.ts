@@ -4,6 +4,7 @@ import { X509CertificateGenerator } from '@peculiar/x509';
 import {
   encodeWorkerKeys,
   generateOhttpKeys,
+  HYBRID_KEM,
   toBase64url,
   toHex,
   workerId,
@@ -18,7 +19,8 @@ export interface WorkerKeyring {
   readonly document: Uint8Array<ArrayBuffer>;
   /** SHA-256 of the document. */
   readonly workerId: string;
-  readonly ohttp: OhttpKeys;
+  /** One for each KEM on offer. */
+  readonly ohttp: readonly OhttpKeys[];
   readonly receipt: CryptoKey;
   readonly tls: { readonly privateKeyPem: string; readonly certificatePem: string };
 }
@@ -29,17 +31,18 @@ const pem = (label: string, der: ArrayBuffer): string =>
 export async function makeWorkerKeys(now: Date): Promise<WorkerKeyring> {
   const notAfter = new Date(now.getTime() + WORKER_KEYS_MS);
   const tls = await makeTlsIdentity(now, notAfter);
-  const ohttp = await generateOhttpKeys(1, nodeSuite);
+  const mandatory = await generateOhttpKeys(1, nodeSuite);
+  const hybrid = await generateOhttpKeys(2, nodeSuite, HYBRID_KEM);
   const receipt = await crypto.subtle.generateKey({ name: 'Ed25519' }, false, ['sign', 'verify']);
   const receiptPublic = new Uint8Array(await crypto.subtle.exportKey('raw', receipt.publicKey));
   const document = encodeWorkerKeys({
     format: 'cfn/worker-keys/v1',
     tls: { spki: tls.spki },
-    ohttp: { config: toBase64url(ohttp.config) },
+    ohttp: { config: toBase64url(mandatory.config), hybrid: toBase64url(hybrid.config) },
     receipt: { publicKey: toBase64url(receiptPublic) },
     notAfter: notAfter.toISOString(),
   });
-  return { document, workerId: await workerId(document), ohttp, receipt: receipt.privateKey, tls };
+  return { document, workerId: await workerId(document), ohttp: [mandatory, hybrid], receipt: receipt.privateKey, tls };
 }
 
 /** Self-signed: the evidence, not a certificate authority, vouches for the key. */

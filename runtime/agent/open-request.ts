@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   BODY_WINDOW_BYTES,
   CfnError,
@@ -9,10 +8,10 @@ import {
   sealedRequestBytesMax,
   toCfnError,
   type OhttpKeys,
-  type Receipt,
   type RequestEvent,
   type ResponseSealer,
 } from '../../proto/index.ts';
+import type { SealedBytes } from './sealed-bytes.ts';
 
 /** A sealed request, opened as far as its head. The plaintext stays bytes: the agent makes no string of anything but the two fields it needs. */
 export interface OpenedRequest {
@@ -32,8 +31,6 @@ export interface OpenedRequest {
   drain(): Promise<void>;
   /** `rest` has failed. */
   broken(): boolean;
-  /** SHA-256 and length of the sealed request: whole after `drain`, before it as far as it has come. */
-  digest(): Receipt['request'];
   /** Overwrites the plaintext it holds; returns how many bytes were overwritten so far. */
   wipe(): number;
 }
@@ -45,17 +42,15 @@ export interface OpenedRequest {
  * @throws {CfnError} `CFN_REQUEST_MALFORMED`, `CFN_KEY_CONFIG_STALE`, `CFN_BODY_TOO_LARGE`; what was opened by then is overwritten
  */
 export async function openRequest(
-  keys: OhttpKeys,
-  sealed: AsyncIterator<Uint8Array>,
+  keys: readonly OhttpKeys[],
+  sealed: SealedBytes,
   bodyBytesMax: number,
 ): Promise<OpenedRequest> {
   const sealedBytesMax = sealedRequestBytesMax(bodyBytesMax);
-  const opener = createRequestOpener(keys);
+  const opener = createRequestOpener(...keys);
   const splitter = createRequestSplitter(bodyBytesMax);
-  const hash = createHash('sha256');
   /** Opened, and not overwritten yet. */
   let held: Uint8Array[] = [];
-  let sealedBytes = 0;
   let ended = false;
   let bytesOverwritten = 0;
   let failure: CfnError | undefined;
@@ -68,10 +63,8 @@ export async function openRequest(
       ended = true;
       opened = await opener.end();
     } else {
-      sealedBytes += bytes.length;
-      if (sealedBytes > sealedBytesMax)
+      if (sealed.bytes() > sealedBytesMax)
         throw new CfnError('CFN_BODY_TOO_LARGE', `the sealed request is over ${sealedBytesMax} bytes`);
-      hash.update(bytes);
       opened = await opener.push(bytes);
     }
     held.push(...opened);
@@ -138,7 +131,6 @@ export async function openRequest(
         if (failure !== undefined) throw failure;
       },
       broken: () => failure !== undefined,
-      digest: () => ({ digest: hash.copy().digest('hex'), bytes: sealedBytes }),
       wipe,
     };
   } catch (error) {

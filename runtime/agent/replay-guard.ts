@@ -1,4 +1,5 @@
-import { CfnError, REQUEST_SKEW_MS_MAX, toHex } from '../../proto/index.ts';
+import { createHash } from 'node:crypto';
+import { CfnError, REQUEST_SKEW_MS_MAX } from '../../proto/index.ts';
 
 /** Keys remembered at most; at the limit new requests are refused, because forgetting one would let it be replayed. */
 const KEYS_MAX = 200_000;
@@ -21,7 +22,7 @@ export function replayGuard(now: () => Date): (encapsulatedKey: Uint8Array, date
       if (forgetAt > time) break; // in order of insertion, so the rest is younger
       seen.delete(key);
     }
-    const key = toHex(encapsulatedKey);
+    const key = createHash('sha256').update(encapsulatedKey).digest('base64'); // a hybrid one has a kilobyte
     if (seen.has(key)) throw new CfnError('CFN_REQUEST_REPLAYED', 'this encapsulated key was used before');
     if (seen.size >= KEYS_MAX) throw new CfnError('CFN_BUSY', 'the replay memory is full');
     seen.set(key, time + 2 * REQUEST_SKEW_MS_MAX);

@@ -21,7 +21,7 @@ channel.once('data', () => {
   setTimeout(() => send({ op: 'done', id: 'call', ...JSON.parse(process.argv[1]) }), 100);
 });
 `;
-const USAGE = { cpuMs: 1, wallMs: 2, engineMs: 0, engineCalls: 0 };
+const USAGE = { cpuMs: 1, wallMs: 2, models: [] };
 const WIPE = { isolateDisposed: true, sandboxBytesOverwritten: 3, engineBytesOverwritten: 0 };
 
 let socketDir: string;

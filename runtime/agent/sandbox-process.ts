@@ -5,6 +5,7 @@ import {
   BODY_WINDOW_BYTES,
   CfnError,
   isErrorCode,
+  MODELS_MAX,
   toCfnError,
   utf8,
   type ErrorCode,
@@ -97,7 +98,11 @@ const count = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER);
  * broken into would put the request there.
  */
 const claimsSchema = z.strictObject({
-  usage: z.strictObject({ cpuMs: count, wallMs: count, engineMs: count, engineCalls: z.int().nonnegative() }),
+  usage: z.strictObject({
+    cpuMs: count,
+    wallMs: count,
+    models: z.array(z.strictObject({ engineMs: count, engineCalls: z.int().nonnegative() })).max(MODELS_MAX),
+  }),
   wipe: z.strictObject({
     isolateDisposed: z.boolean(),
     sandboxBytesOverwritten: count,
@@ -107,7 +112,7 @@ const claimsSchema = z.strictObject({
 
 const NOTHING_RAN: InvocationEnd = {
   code: 'CFN_SANDBOX_LOST',
-  usage: { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 },
+  usage: { cpuMs: 0, wallMs: 0, models: [] },
   // The process is gone and its memory with it, but nobody counted what was overwritten.
   wipe: { isolateDisposed: true, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 },
 };

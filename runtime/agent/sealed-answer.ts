@@ -30,7 +30,7 @@ export interface SealedAnswer {
   /** Digest and length of the sealed bytes so far. */
   digest(): Receipt['response'];
   bytesOverwritten(): number;
-  /** Sends the final chunk, which carries the receipt alone, and the receipt for the ledger. */
+  /** Sends the receipt for the ledger, and the final chunk, which carries the receipt alone. */
   finish(receipt: string, timings?: InvokeTimings): Promise<void>;
 }
 
@@ -94,8 +94,9 @@ export async function sealedAnswer(
     digest: () => ({ digest: hash.copy().digest('hex'), bytes: sealedBytes, status: status === 0 ? 500 : status }),
     bytesOverwritten: () => overwritten,
     async finish(receipt, timings) {
-      if (!cut) await send(await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])));
+      // To the ledger first: whoever has the whole answer was counted, even where this process ends in between.
       if (!gone.aborted) call.write({ end: { receipt, ...(timings && { timings }) } });
+      if (!cut) await send(await sealer.sealFinal(encodeTrailers([['cfn-receipt', receipt]])));
     },
   };
 }

@@ -19,7 +19,7 @@ import { makeWorkerKeys } from './keys.ts';
 import { dropReports } from './drop-reports.ts';
 import { leaseWatch } from './lease-watch.ts';
 import { modelHost } from './model-host.ts';
-import { receiptChain } from './receipts.ts';
+import { receiptBook } from './receipts.ts';
 import { replayGuard } from './replay-guard.ts';
 import { prepareSandbox } from './sandbox-process.ts';
 import { secretHost } from './secret-host.ts';
@@ -56,6 +56,9 @@ export interface WorkerOptions {
   readonly log: (event: string, fields?: Readonly<Record<string, string | number>>) => void;
 }
 
+/** How long a worker that stops waits for its last receipts to be acknowledged, in ms. */
+const LAST_RECEIPTS_MS = 800;
+
 export type JailPolicy = 'required' | 'available';
 
 export interface Worker {
@@ -90,6 +93,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const kmsDeps = { ...options, keys: keyChannel };
   const leaseDeps = { ...kmsDeps, watch: leaseWatch(kmsDeps), drops: dropReports(kmsDeps) };
   const models = modelHost({ ...leaseDeps, spares: engines });
+  const receipts = receiptBook(keys.receipt, options.leaseClockMs);
+  const lastReceipts = new AbortController();
   const functions = functionHost(models, secretHost({ ...leaseDeps, keys: kmsClient }), sandboxes, {
     ...options,
     monotonicMs: options.leaseClockMs,
@@ -107,7 +112,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     evidence,
     functions,
     refuseReplay: replayGuard(options.now),
-    sign: receiptChain(keys.receipt),
+    receipts,
     now: options.now,
     capacity: options.capacity,
     egress: options.egress ?? { resolve: (host) => lookup(host, { all: true }), isAllowedAddress: isPublicAddress },
@@ -127,6 +132,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     metrics,
     status,
     invoker: invocations,
+    receipts,
+    lastReceipts: lastReceipts.signal,
   });
   await code; // without it there is no worker
   const layers = describeLayers(jail.layers);
@@ -137,6 +144,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     jail: layers,
     async stop() {
       status.leave();
+      await receipts.settled(LAST_RECEIPTS_MS);
+      lastReceipts.abort();
       await server.stop();
       functions.close();
       await models.close();

@@ -36,8 +36,8 @@ export interface TensorShape {
 export interface Usage {
   readonly cpuMs: number;
   readonly wallMs: number;
-  readonly engineMs: number;
-  readonly engineCalls: number;
+  /** Of each model, in the order of the function's bindings. */
+  readonly models: readonly { readonly engineMs: number; readonly engineCalls: number }[];
 }
 
 /** agent → engine, over the engine's fd 3. */

@@ -87,7 +87,8 @@ export function invoke(
   let cpuNs = 0n;
   let serviceCpuNs = 0n;
   let responseBytes = 0;
-  let [engineMs, engineCalls, engineBytesOverwritten, sandboxBytesOverwritten] = [0, 0, 0, 0];
+  let [engineBytesOverwritten, sandboxBytesOverwritten] = [0, 0];
+  const models = deps.engines.map(() => ({ engineMs: 0, engineCalls: 0 }));
 
   function wipe(bytes: Uint8Array): void {
     bytes.fill(0);
@@ -237,12 +238,13 @@ export function invoke(
     layout: readonly number[],
     payload: Uint8Array,
   ): Promise<void> {
-    const [engine, names] = [deps.engines[binding], deps.inputNames[binding]];
-    if (engine === undefined || names === undefined) throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
+    const [engine, names, used] = [deps.engines[binding], deps.inputNames[binding], models[binding]];
+    if (engine === undefined || names === undefined || used === undefined)
+      throw new CfnError('CFN_MODEL_INPUT', 'there is no such binding');
     const tensors: TensorHeader[] = readLayout(layout, names, payload.length);
-    engineCalls += 1;
+    used.engineCalls += 1;
     const result = await engine.run(tensors, payload);
-    engineMs += result.engineMs;
+    used.engineMs += result.engineMs;
     engineBytesOverwritten += result.bytesOverwritten;
     if (over) wipe(result.payload);
     else send('result', id, result.tensors, result.payload.buffer);
@@ -257,7 +259,7 @@ export function invoke(
     desk.close();
     if (underway.size > 0) await within(Promise.allSettled(underway), ENGINE_WAIT_MS);
     await Promise.allSettled(leaving);
-    const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, engineMs, engineCalls };
+    const usage: Usage = { cpuMs: Number(cpuNs) / NS_PER_MS, wallMs: wallUsedMs, models };
     return {
       ...(code === undefined ? {} : { code }),
       usage,

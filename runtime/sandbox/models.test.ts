@@ -44,7 +44,7 @@ describe('env.MODEL', () => {
     const { body, done } = await sandbox.call({ path: '/run' });
     expect(body).toBe('{"type":"float32","dims":[1,2],"data":[2,5]}');
     expect(done).toMatchObject({
-      usage: { engineMs: 1.5, engineCalls: 1 },
+      usage: { models: [{ engineMs: 1.5, engineCalls: 1 }] },
       wipe: { engineBytesOverwritten: 16, isolateDisposed: true },
     });
     expect(done.wipe.sandboxBytesOverwritten).toBeGreaterThan(8 + body.length);
@@ -52,7 +52,7 @@ describe('env.MODEL', () => {
   test('runs at once and in a chain', async () => {
     const { body, done } = await sandbox.call({ path: '/twice' });
     expect(body).toBe('[2,[4,8]]');
-    expect(done.usage.engineCalls).toBe(3);
+    expect(done.usage.models).toEqual([{ engineMs: 4.5, engineCalls: 3 }]);
   });
   test('tells its shapes', async () => {
     expect((await sandbox.call({ path: '/shapes' })).body).toBe(

@@ -264,7 +264,7 @@ export function serveSandbox({ socket, useSnapshot, now, threads, residentBytes,
 
   /** V8 cannot go on with this isolate, nor can it be disposed. Its invocation is told so; the others see the process end. */
   async function endWithProcess(isolate: unknown): Promise<void> {
-    const usage = { cpuMs: 0, wallMs: 0, engineMs: 0, engineCalls: 0 };
+    const usage = { cpuMs: 0, wallMs: 0, models: [] };
     const wipe = { isolateDisposed: false, sandboxBytesOverwritten: 0, engineBytesOverwritten: 0 };
     for (const [id, invocation] of running) {
       if (Array.isArray(invocation) || invocation.isolate !== isolate) continue;

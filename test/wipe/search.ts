@@ -30,13 +30,18 @@ export function searchWorker(system: TestSystem, forms: Readonly<Record<string, 
   }
 }
 
-/** Everything that the services write: files of their state, what they print, their metrics. */
-export async function searchRecords(system: TestSystem, needles: readonly Buffer[]): Promise<string[]> {
+/** Everything that the services write: files of their state, what they print, their metrics, and the traces that a collector got. */
+export async function searchRecords(
+  system: TestSystem,
+  needles: readonly Uint8Array[],
+  traces: readonly Buffer[] = [],
+): Promise<string[]> {
   const { local, stateDir, logs } = system;
   const metrics = await (await fetch(`${local.adminUrl}/metrics`)).arrayBuffer();
   const records: [string, Buffer][] = [
     ['metrics of the gateway', Buffer.from(metrics)],
     ['what the services print', Buffer.from(logs.join('\n'))],
+    ['traces', Buffer.concat(traces)],
     ...readdirSync(stateDir, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry): [string, Buffer] => {
@@ -44,7 +49,9 @@ export async function searchRecords(system: TestSystem, needles: readonly Buffer
         return [path, readFileSync(path)];
       }),
   ];
-  return records.flatMap(([name, bytes]) => (needles.some((needle) => bytes.includes(needle)) ? [name] : []));
+  return records.flatMap(([name, bytes]) =>
+    needles.some((needle) => bytes.includes(Buffer.from(needle))) ? [name] : [],
+  );
 }
 
 function isAlive(pid: number): boolean {

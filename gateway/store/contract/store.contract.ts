@@ -42,7 +42,7 @@ export function storeContract(open: () => Store | Promise<Store>): void {
     await first.addTenant({ name: 'acme', createdAt: at });
     await first.addModel({ model: 'acme/m@1', digest: hex('4'), createdAt: at }, new Uint8Array([7, 0, 255]));
     await first.addVersion(version('1'), at);
-    await first.addReceipts([{ jws: 'r1', receipt: receiptOf('1'.repeat(32)) }]);
+    await first.addReceipts([{ jws: 'r1', receipt: receiptOf('1'.repeat(32)) }], 7);
     await first.addEvidence(hex('e'), '{"a":1}');
     await first.addWorkerAddress('127.0.0.1:1');
     await first.close();
@@ -89,27 +89,104 @@ export function storeContract(open: () => Store | Promise<Store>): void {
     await store.close();
   });
 
-  test('counts a request once, and sums usage per function', async () => {
+  const id = (digit: string): string => digit.repeat(32);
+  const entry = (digit: string, change: Partial<Receipt> = {}) => ({
+    jws: `r${digit}`,
+    receipt: receiptOf(id(digit), { sequence: Number(digit), ...change }),
+  });
+  const all = { fromHour: 0, toHour: 1_000, limit: 100 };
+
+  test('counts a request once, and sums usage by function, tenant and model, in integers', async () => {
     const store = await open();
-    const one = { jws: 'r1', receipt: receiptOf('1'.repeat(32)) };
-    const two = { jws: 'r2', receipt: receiptOf('2'.repeat(32), { outcome: 'CFN_FUNCTION_THREW' }) };
-    expect(await store.addReceipts([one, two, { ...one, jws: 'other' }])).toBe(2);
-    expect(await store.addReceipts([one])).toBe(0);
-    expect(await store.receipt('1'.repeat(32))).toBe('r1');
-    expect(await store.usage('acme')).toEqual([
-      {
-        tenant: 'acme',
-        name: 'echo',
-        requests: 2,
-        failed: 1,
-        cpuMs: 3,
-        engineMs: 1,
-        requestBytes: 20,
-        responseBytes: 40,
-      },
+    const models = ['acme/a@1', 'acme/a@1', 'other/b@2'].map((model, i) => ({
+      binding: `M${i}`,
+      model,
+      digest: hex('4'),
+      policy: hex('5'),
+      usage: { engineMs: 0.1, engineCalls: 2 },
+    }));
+    const egress = [{ host: 'example.org', calls: 1, bytesSent: 5, bytesReceived: 6 }];
+    const usage = { cpuMs: 0.1, wallMs: 2, engineMs: 0.3, engineCalls: 6 };
+    const one = entry('1', { models, egress, usage });
+    const two = entry('2', { models, usage, outcome: 'CFN_FUNCTION_THREW' });
+    expect(await store.addReceipts([one, two, { ...one, jws: 'other' }], 7)).toBe(2);
+    expect(await store.addReceipts([one], 8)).toBe(0);
+    const foreign = { tenant: 'other', name: 'echo', version: hex('1') };
+    await store.addReceipts([entry('3', { models: models.slice(0, 1), usage, function: foreign })], 8);
+    expect(await store.receipt(id('1'))).toBe('r1');
+    const counted = { engineCalls: 12, engineMicroseconds: 600, cpuMicroseconds: 200 };
+    const bytes = { requestBytes: 20, responseBytes: 40, egressBytes: 11 };
+    expect(await store.usage({ ...all, by: 'function', tenant: 'acme' })).toEqual([
+      { subject: 'acme/echo', requests: 2, failed: 1, ...counted, ...bytes },
     ]);
-    expect(await store.usage('other')).toEqual([]);
+    expect(await store.usage({ ...all, by: 'tenant', toHour: 8 })).toEqual([
+      { subject: 'acme', requests: 2, failed: 1, ...counted, ...bytes },
+    ]);
+    expect(await store.usage({ ...all, by: 'model' })).toEqual([
+      { subject: 'acme/a@1', requests: 3, failed: 1, engineCalls: 10, engineMicroseconds: 500 },
+      { subject: 'other/b@2', requests: 2, failed: 1, engineCalls: 4, engineMicroseconds: 200 },
+    ]);
+    // What is its own, whoever used it, and what it used of others.
+    expect(await store.usage({ ...all, by: 'model', tenant: 'other' })).toEqual([
+      { subject: 'acme/a@1', requests: 1, failed: 0, engineCalls: 2, engineMicroseconds: 100 },
+      { subject: 'other/b@2', requests: 2, failed: 1, engineCalls: 4, engineMicroseconds: 200 },
+    ]);
+    expect(await store.usage({ ...all, by: 'model', tenant: 'nobody' })).toEqual([]);
+    expect(await store.usage({ ...all, by: 'tenant', after: 'acme' })).toMatchObject([{ subject: 'other' }]);
+    expect(await store.usage({ ...all, by: 'tenant', limit: 1 })).toMatchObject([{ subject: 'acme' }]);
+    expect(await store.usage({ ...all, by: 'function', fromHour: 9 })).toEqual([]);
     await store.close();
+  });
+
+  test('a refusal of an unknown version has no subject', async () => {
+    const store = await open();
+    await store.addReceipts([entry('1', { function: { tenant: '', name: '', version: hex('1') } })], 7);
+    for (const by of ['function', 'tenant'] as const)
+      expect(await store.usage({ ...all, by })).toMatchObject([{ subject: '', requests: 1 }]);
+    await store.close();
+  });
+
+  test('gives the chain of one worker in order', async () => {
+    const store = await open();
+    await store.addReceipts([entry('3'), entry('1'), entry('2', { worker: hex('b') })], 7);
+    await store.addReceipts([entry('5')], 9);
+    expect(await store.receiptsOfWorker(hex('a'), 0, 10)).toEqual(['r1', 'r3', 'r5']);
+    expect(await store.receiptsOfWorker(hex('a'), 2, 1)).toEqual(['r3']);
+    await store.close();
+  });
+
+  test('INV-43 seals an hour once, with all that is in it, and adds nothing to it later', async () => {
+    const store = await open();
+    await store.addReceipts([entry('2'), entry('1')], 7);
+    await store.addReceipts([entry('3')], 9);
+    expect(await store.unsealedHours(9)).toEqual([7]);
+    expect(await store.receiptsOfHour(7, '', 10)).toEqual([
+      { id: id('1'), tenant: 'acme', jws: 'r1' },
+      { id: id('2'), tenant: 'acme', jws: 'r2' },
+    ]);
+    expect(await store.receiptsOfHour(7, id('1'), 10)).toMatchObject([{ jws: 'r2' }]);
+    const blocks = new Uint8Array([0, 255]);
+    const batch = { hour: 7, size: 2, jws: 'b7', blocks };
+    expect(await store.addBatch({ ...batch, size: 1 }, undefined)).toBe(false); // one came meanwhile
+    expect(await store.addBatch(batch, 6)).toBe(false); // another gateway's view
+    expect(await store.addBatch(batch, undefined)).toBe(true);
+    expect(await store.addBatch({ ...batch, jws: 'again' }, undefined)).toBe(false);
+    expect(await store.addBatch({ ...batch, jws: 'again' }, 7)).toBe(false);
+
+    expect(await store.addReceipts([entry('4')], 7)).toBe(1); // late
+    expect(await store.hourOfReceipt(id('4'))).toBe(8);
+    expect(await store.hourOfReceipt(id('9'))).toBeUndefined();
+    expect(await store.unsealedHours(100)).toEqual([8, 9]);
+    expect(await store.addBatch({ hour: 8, size: 1, jws: 'b8', blocks }, 7)).toBe(true);
+    await store.close();
+
+    const again = await open();
+    expect(await again.newestBatch()).toEqual({ hour: 8, size: 1, jws: 'b8' });
+    expect(await again.batch(7)).toEqual(batch);
+    expect(await again.batch(9)).toBeUndefined();
+    expect(await again.batches(0, 10)).toMatchObject([{ jws: 'b7' }, { jws: 'b8' }]);
+    expect(await again.batches(7, 10)).toMatchObject([{ jws: 'b8' }]);
+    await again.close();
   });
 
   test('keeps what the operator said last of each subject', async () => {
@@ -187,16 +264,14 @@ export function storeContract(open: () => Store | Promise<Store>): void {
 
   test('sums what a tenant used since a time', async () => {
     const store = await open();
-    const receipt = (digit: string, issuedAt: string, tenant = 'acme') => ({
+    const receipt = (digit: string, tenant = 'acme') => ({
       jws: digit,
-      receipt: receiptOf(digit.repeat(32), { issuedAt, function: { tenant, name: 'echo', version: hex('1') } }),
+      receipt: receiptOf(digit.repeat(32), { function: { tenant, name: 'echo', version: hex('1') } }),
     });
-    await store.addReceipts([
-      receipt('1', '2026-10-31T23:59:59.999Z'),
-      receipt('2', '2026-11-01T00:00:00.000Z'),
-      receipt('3', '2026-11-02T00:00:00.000Z'),
-      receipt('4', '2026-11-02T00:00:00.000Z', 'zoo'),
-    ]);
+    const hour = Date.parse(at) / 3_600_000;
+    await store.addReceipts([receipt('1')], hour - 1);
+    await store.addReceipts([receipt('2')], hour);
+    await store.addReceipts([receipt('3'), receipt('4', 'zoo')], hour + 24);
     expect(await store.usedSince('acme', at)).toEqual({ requests: 2, engineMs: 1, bytes: 60 });
     expect(await store.usedSince('nobody', at)).toEqual({ requests: 0, engineMs: 0, bytes: 0 });
     await store.close();

@@ -19,7 +19,9 @@ export const CHANGES_COUNT = 'changes:count';
 export function writing(lua: string): Script {
   return script(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('CFN the data of this fleet is not here') end
-local k, a = { unpack(KEYS, 4) }, { unpack(ARGV, 2) }
+local k, a = {}, {} -- unpack takes no more than some thousands
+for i = 4, #KEYS do k[i - 3] = KEYS[i] end
+for i = 2, #ARGV do a[i - 1] = ARGV[i] end
 local function changed(subject)
   local count = redis.call('INCR', KEYS[2])
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ${CHANGES_MAX}, string.format('%.0f-1', count), 'subject', subject)

@@ -30,11 +30,13 @@ describe.skipIf(redisMissing).each([2, 3] as const)(
         jws: `r${i}`,
         receipt: receiptOf(i.toString(16).padStart(32, '0')),
       }));
-      expect(await store.addReceipts(entries)).toBe(450);
+      expect(await store.addReceipts(entries, 7)).toBe(450);
       await server.kill();
       await server.start();
-      await expect.poll(() => store.addReceipts(entries).catch(() => -1), { timeout: 10_000 }).toBe(0);
-      expect(await store.usage()).toMatchObject([{ requests: 450, cpuMs: 675 }]);
+      await expect.poll(() => store.addReceipts(entries, 7).catch(() => -1), { timeout: 10_000 }).toBe(0);
+      expect(await store.usage({ by: 'tenant', fromHour: 0, toHour: 8, limit: 1 })).toMatchObject([
+        { subject: 'acme', requests: 450, cpuMicroseconds: 675_000 },
+      ]);
       await store.close();
     });
 

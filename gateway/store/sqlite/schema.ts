@@ -32,12 +32,35 @@ CREATE TABLE deployments (
 INSERT INTO deployments SELECT tenant, name, 1, json_array(json_object('version', version, 'percent', 100)),
   deployed_at, 'deploy', '' FROM functions;
 `,
+  // Receipts by the hour in which they came and by their place in their worker's chain, sums in integers, and batches. Receipts from
+  // before are in the hour in which they were issued, in no chain and in no sum by model.
+  `
+CREATE TABLE function_usage (
+  hour INTEGER NOT NULL, tenant TEXT NOT NULL, name TEXT NOT NULL, requests INTEGER NOT NULL, failed INTEGER NOT NULL,
+  engine_calls INTEGER NOT NULL, engine_us INTEGER NOT NULL, cpu_us INTEGER NOT NULL, request_bytes INTEGER NOT NULL,
+  response_bytes INTEGER NOT NULL, egress_bytes INTEGER NOT NULL, PRIMARY KEY (hour, tenant, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE model_usage (
+  hour INTEGER NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL, tenant TEXT NOT NULL, requests INTEGER NOT NULL,
+  failed INTEGER NOT NULL, engine_calls INTEGER NOT NULL, engine_us INTEGER NOT NULL, PRIMARY KEY (hour, model, tenant)) STRICT, WITHOUT ROWID;
+CREATE TABLE receipt_batches (
+  hour INTEGER PRIMARY KEY, size INTEGER NOT NULL, jws TEXT NOT NULL, blocks BLOB NOT NULL) STRICT;
+INSERT INTO function_usage
+  SELECT unixepoch(issued_at) / 3600, tenant, name, count(*), sum(outcome <> 'ok'), 0, sum(CAST(round(engine_ms * 1000) AS INTEGER)),
+    sum(CAST(round(cpu_ms * 1000) AS INTEGER)), sum(request_bytes), sum(response_bytes), 0
+  FROM receipts GROUP BY 1, 2, 3;
+CREATE TABLE ledger (
+  id TEXT PRIMARY KEY, hour INTEGER NOT NULL, worker TEXT NOT NULL, sequence INTEGER, tenant TEXT NOT NULL, jws TEXT NOT NULL) STRICT;
+INSERT INTO ledger SELECT id, unixepoch(issued_at) / 3600, worker, NULL, tenant, jws FROM receipts;
+DROP TABLE receipts;
+ALTER TABLE ledger RENAME TO receipts;
+CREATE INDEX receipts_by_hour ON receipts (hour, id);
+CREATE INDEX receipts_by_worker ON receipts (worker, sequence);
+`,
   `
 CREATE TABLE keys (
   id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT REFERENCES tenants (name), created_at TEXT NOT NULL,
   expires_at TEXT, used_at TEXT, digest BLOB NOT NULL) STRICT;
 CREATE INDEX keys_by_tenant ON keys (tenant);
 CREATE TABLE tenant_limits (tenant TEXT PRIMARY KEY REFERENCES tenants (name), limits TEXT NOT NULL) STRICT;
-CREATE INDEX receipts_by_time ON receipts (tenant, issued_at);
 `,
 ];

@@ -40,6 +40,74 @@ describe.skipIf(redisMissing).each([2, 3] as const)(
       await store.close();
     });
 
+    test('INV-43 gateways that add and seal at once: every receipt is in one hour, and every hour is sealed once', async () => {
+      const stores = await Promise.all([open(), open(), open()]);
+      const [reader] = stores;
+      if (reader === undefined) throw new Error('no store');
+      let hour = 7;
+      const won: number[] = [];
+      const add = async (store: Store, gateway: number): Promise<void> => {
+        for (let i = 0; i < 40; i++) {
+          const id = (gateway * 1_000 + i).toString(16).padStart(32, '0');
+          await store.addReceipts([{ jws: id, receipt: receiptOf(id, { sequence: i }) }], hour);
+          if (i % 4 === 0) hour++;
+        }
+      };
+      const seal = async (store: Store): Promise<void> => {
+        for (let i = 0; i < 60; i++) {
+          const previous = (await store.newestBatch())?.hour;
+          for (const one of await store.unsealedHours(hour + 1)) {
+            const { length: size } = await store.receiptsOfHour(one, '', 1_000);
+            const batch = { hour: one, size, jws: 'b', blocks: new Uint8Array() };
+            if (await store.addBatch(batch, previous)) won.push(one);
+            break;
+          }
+        }
+      };
+      await Promise.all(stores.flatMap((store, gateway) => [add(store, gateway), seal(store)]));
+      expect(won.length).toBeGreaterThan(5);
+      expect(won).toEqual([...new Set(won)].toSorted((a, b) => a - b));
+      const sealed = await reader.batches(-1, 1_000);
+      expect(sealed.map((batch) => batch.hour)).toEqual(won);
+      const still = await reader.unsealedHours(10_000);
+      let counted = 0;
+      for (const { hour: one, size } of [...sealed, ...still.map((it) => ({ hour: it, size: undefined }))]) {
+        const { length } = await reader.receiptsOfHour(one, '', 1_000);
+        if (size !== undefined) expect(length).toBe(size);
+        counted += length;
+      }
+      expect(counted).toBe(120);
+      expect(await reader.usage({ by: 'tenant', fromHour: 0, toHour: 10_000, limit: 1 })).toMatchObject([
+        { requests: 120, cpuMicroseconds: 180_000 },
+      ]);
+      for (const store of stores) await store.close();
+    });
+
+    test('usage of many functions comes in pages, over many hours', async () => {
+      const store = await open();
+      const functions = ['a', 'a-b', 'b', 'c', 'd'];
+      for (let hour = 0; hour < 60; hour++) {
+        const entries = functions.map((name, i) => {
+          const id = (hour * 100 + i).toString(16).padStart(32, '0');
+          const ran = { tenant: i === 4 ? 'acme-zoo' : 'acme', name, version: '1'.repeat(64) };
+          return { jws: id, receipt: receiptOf(id, { function: ran, sequence: hour * 100 + i }) };
+        });
+        await store.addReceipts(entries, hour);
+      }
+      const page = (after: string | undefined, tenant?: string) =>
+        store.usage({ by: 'function', fromHour: 5, toHour: 60, after, tenant, limit: 2 });
+      expect(await page(undefined)).toMatchObject([
+        { subject: 'acme-zoo/d', requests: 55, requestBytes: 550 },
+        { subject: 'acme/a', requests: 55 },
+      ]);
+      expect(await page('acme/a')).toMatchObject([{ subject: 'acme/a-b' }, { subject: 'acme/b' }]);
+      expect(await page('acme/b', 'acme')).toMatchObject([{ subject: 'acme/c' }]);
+      expect(await page('acme/c', 'acme')).toEqual([]);
+      expect(await page(undefined, 'acme-zoo')).toMatchObject([{ subject: 'acme-zoo/d' }]);
+      expect(await page('acme-z', 'acme')).toMatchObject([{ subject: 'acme/a' }, { subject: 'acme/a-b' }]);
+      await store.close();
+    });
+
     test('a write into a Redis that was emptied is refused', async () => {
       const store = await open();
       await store.addTenant({ name: 'acme', createdAt: 'x' });

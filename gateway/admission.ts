@@ -35,6 +35,8 @@ export interface Admission {
   suspect(workerId: string): void;
   /** Takes the worker out and stops trying its address; gives the address. */
   forget(workerId: string): string | undefined;
+  /** Takes out whoever is at the address, and stops trying it. */
+  leave(address: string): void;
   /** The channel on which the worker was admitted. */
   connection(workerId: string): WorkerConnection | undefined;
   stop(): Promise<void>;
@@ -97,7 +99,7 @@ export function admission(deps: AdmissionDependencies): Admission {
     if (watch.stopped.signal.aborted) throw new CfnError('CFN_ABORTED', 'the address is no longer watched');
     // Its session ended meanwhile, and the evidence is of no other.
     if (watch.connection !== connection) throw new CfnError('CFN_WORKER_LOST', 'the worker went away');
-    if (watch.workerId !== undefined && watch.workerId !== result.workerId) leave(watch.workerId);
+    if (watch.workerId !== undefined && watch.workerId !== result.workerId) takeOut(watch.workerId);
     const worker: AdmittedWorker = {
       workerId,
       address: watch.address,
@@ -120,14 +122,14 @@ export function admission(deps: AdmissionDependencies): Admission {
     return worker;
   }
 
-  function leave(workerId: string): void {
+  function takeOut(workerId: string): void {
     registry.remove(workerId);
     deps.feeds.leave(workerId);
     connections.delete(workerId);
   }
 
   function drop(watch: Watch): void {
-    if (watch.workerId !== undefined) leave(watch.workerId);
+    if (watch.workerId !== undefined) takeOut(watch.workerId);
     watch.workerId = undefined;
     watch.connection?.close();
     watch.connection = undefined;
@@ -217,6 +219,10 @@ export function admission(deps: AdmissionDependencies): Admission {
       const watch = watchOf(workerId);
       if (watch !== undefined) unwatch(watch);
       return watch?.address;
+    },
+    leave(address) {
+      const watch = watches.get(address);
+      if (watch !== undefined) unwatch(watch);
     },
     connection: (workerId) => connections.get(workerId),
     async stop() {

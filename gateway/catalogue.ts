@@ -56,6 +56,9 @@ export function catalogue(store: Pick<Store, 'currentDeployment' | 'hasTenant' |
       for (const { version, percent } of found.versions) {
         const signed = await manifest(version);
         if (signed === undefined) throw new CfnError('CFN_STORE_FAILED', `version ${version} is not in the store`);
+        // Whoever can write into the store could also put one tenant's function in another's place.
+        if (signed.manifest.tenant !== tenant || signed.manifest.name !== name)
+          throw new CfnError('CFN_MANIFEST_ALTERED', 'the stored manifest is of another function');
         versions.push({ version, percent, signed });
       }
       const [first, ...others] = versions.toSorted((a, b) => b.percent - a.percent);

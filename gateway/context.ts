@@ -25,6 +25,8 @@ import type { RequestTrace, Tracing } from './tracing.ts';
 /** What the routes work with; made once, in `service.ts`. */
 export interface Gateway {
   readonly store: Store;
+  /** Whether calls are answered, for a while, by what is known of a shared store that is away. */
+  readonly servesWithoutStore: () => boolean;
   readonly blobs: BlobStore;
   readonly registry: Registry;
   readonly admission: Admission;

@@ -58,8 +58,6 @@ export const QUOTA = {
 } as const;
 /** API keys that a tenant, or the operator, may have at once. */
 export const KEYS_PER_TENANT_MAX = 100;
-/** API keys that are remembered, and for how long, in ms: so long a key that was revoked at another gateway is still taken here. */
-export const KEY_CACHE = { keys: 10_000, ms: 5_000 } as const;
 /** Largest JSON body of the control plane that carries no bundle, in bytes. */
 export const CONTROL_BYTES_MAX = 64 * 1024;
 /** Entries that a list of the control plane gives at once. */
@@ -76,3 +74,28 @@ export const BEGUN_BYTES_MAX = 4 * 65 * 1024 * MiB;
 export const SWEEP = { bytes: 64 * MiB, ms: 60 * 60_000 } as const;
 /** Deployments of one function that its history keeps. */
 export const DEPLOYMENTS_KEPT = 1_000;
+/** Time for a connection to Redis, and first and longest wait between attempts, in ms. */
+export const REDIS_CONNECT_MS_MAX = 2_000;
+export const REDIS_BACKOFF_MS = { first: 50, max: 1_000 } as const;
+/** Time for an answer of Redis, in ms: far below the deadline of any request. */
+export const REDIS_COMMAND_MS_MAX = 2_000;
+/** Commands that may wait for Redis on one connection; further ones fail at once. */
+export const REDIS_PENDING_MAX = 10_000;
+/** Receipts that one script writes: Redis does nothing else meanwhile. */
+export const REDIS_RECEIPTS_MAX = 200;
+/** Changes of the shared state that are kept for gateways to follow; one that was away for longer starts its view anew. */
+export const CHANGES_MAX = 10_000;
+/** How often a gateway asks what others changed, in ms. */
+export const CHANGES_POLL_MS = 200;
+/** How old the view of shared state may become while Redis is away, in ms: one admission lease (docs/decisions/0010). */
+export const VIEW_AGE_MS_MAX = 60_000;
+/** Entries of the view: 100,000 functions with their tenants and consents. About 300 bytes each. */
+export const VIEW_ENTRIES_MAX = 400_000;
+/** API keys in the view. */
+export const VIEW_KEYS_MAX = 100_000;
+/** Subjects of each kind of which the view remembers that they are not there. */
+export const VIEW_ABSENT_MAX = 10_000;
+/** Model manifests in the view; each has up to 1 MiB. */
+export const VIEW_MODELS_MAX = 256;
+/** Evidence that waits for a shared store that is away: two challenges a minute of 100 workers for five minutes; of GPUs with endorsements up to 300 KiB each. */
+export const EVIDENCE_LATER_MAX = 1_000;

@@ -7,6 +7,7 @@ import { LEASE_SECONDS } from './limits.ts';
 import { readBoundedFile, readPolicyFile } from '../proto/node.ts';
 import { ISSUERS_FILE_BYTES_MAX, parseIssuersFile } from './access/issuers.ts';
 import type { Log } from './log.ts';
+import { redisUrl } from './redis/url.ts';
 import { startGateway } from './service.ts';
 import type { TracingOptions } from './tracing.ts';
 
@@ -25,9 +26,9 @@ async function main(): Promise<void> {
       policy: { type: 'string' },
       worker: { type: 'string', multiple: true, default: [] },
       admit: { type: 'string', default: 'all' },
+      'redis-url-file': { type: 'string' },
       lease: { type: 'string', default: `${ADMISSION_LEASE_MS / 1000}` },
       issuers: { type: 'string' },
-      redis: { type: 'string' },
       'trace-url': { type: 'string' },
       'trace-ratio': { type: 'string', default: '0.01' },
     },
@@ -53,11 +54,11 @@ async function main(): Promise<void> {
     workers: values.worker,
     admit,
     leaseMs: leaseSeconds * 1000,
-    ...(values.redis === undefined ? {} : { redis: values.redis }),
     ...(values.issuers === undefined
       ? {}
       : { issuers: parseIssuersFile(await readBoundedFile(values.issuers, ISSUERS_FILE_BYTES_MAX)) }),
     traces,
+    redisUrl: await redisUrl(values['redis-url-file'], process.env['CFN_REDIS_URL']),
     now,
     monotonicMs: () => performance.now(),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),

@@ -11,6 +11,8 @@ import { openBlobFolder } from './blob-folder.ts';
 import { catalogue } from './catalogue.ts';
 import { operatorConsent, type ConsentDefault } from './consent.ts';
 import { ledger } from './ledger.ts';
+import { joinFleet } from './fleet/fleet.ts';
+import { sharedWorkers } from './fleet/shared-workers.ts';
 import { DRAIN_MS_MAX, HEAD_MS_MAX } from './limits.ts';
 import type { Log } from './log.ts';
 import { metrics, type Gauges } from './metrics.ts';
@@ -42,10 +44,10 @@ export interface GatewayOptions {
   readonly leaseMs: number;
   /** Identity providers whose tokens are taken. */
   readonly issuers?: IssuersFile;
-  /** URL of the Redis that gateways share; absent: this one is alone. */
-  readonly redis?: string;
   /** Left out: no traces. */
   readonly traces?: TracingOptions | undefined;
+  /** URL of the Redis that several gateways share; without one, this gateway keeps its state in its folder. */
+  readonly redisUrl?: string | undefined;
   readonly now: () => Date;
   readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
@@ -65,7 +67,12 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const state = await openState(options.stateFolder, options);
   const blobs = await openBlobFolder(state.blobFolder, now);
   const policyName = { name: policy.name, digest: await policyDigest(policy) };
-  const store = sqliteStore(state.databasePath);
+  let followWorkers = (): void => {};
+  const shared =
+    options.redisUrl === undefined
+      ? undefined
+      : await joinFleet({ ...options, url: options.redisUrl, onWorkers: () => followWorkers() });
+  const store = shared?.store ?? sqliteStore(state.databasePath);
 
   const view: Fleet = fleet({
     registry: { get: (workerId) => registry.get(workerId) },
@@ -106,8 +113,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     leaseMs: options.leaseMs,
     onOutcome: (outcome) => counted.admission(outcome),
   });
-  const keys = apiKeys({ store, now, monotonicMs, randomBytes, log });
-  const book = openBook(options, store);
+  const keys = apiKeys({ store, now, randomBytes, log });
+  const book = openBook({ redis: shared?.redis, monotonicMs, store });
   const limits = quotas({
     store,
     ...book,
@@ -129,6 +136,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const tracing = await tracingOf(options);
   const gateway = {
     store,
+    servesWithoutStore: () => shared?.isCurrent() === true,
     blobs,
     registry,
     now,
@@ -167,7 +175,10 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
 
   const main = await listen(gatewayApp(gateway).fetch, options.listen);
   const admin = await listen(adminApp(gateway).fetch, options.admin);
-  for (const address of new Set([...options.workers, ...(await store.workerAddresses())])) admitting.keep(address);
+  for (const address of options.workers) admitting.keep(address);
+  const workers = sharedWorkers({ admission: admitting, store, own: options.workers, log });
+  followWorkers = () => workers.follow();
+  workers.follow();
 
   return {
     url: main.url,
@@ -177,11 +188,11 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       blobs.close();
       told.stop();
       view.stop();
+      workers.stop();
       await receipts.flush(); // while workers can still be told
       await admitting.stop();
       await receipts.flush();
       limits.stop();
-      book.close();
       chains.stop();
       await gateway.batches.stop();
       await tracing.stop();

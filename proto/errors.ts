@@ -172,7 +172,11 @@ export const ERRORS = {
       'The gateway has not acknowledged receipts of this worker, which takes no work meanwhile; retry with backoff, check the store.',
   },
   CFN_DEADLINE: { fault: 'system', status: 504, remedy: 'The deadline passed; retry.' },
-  CFN_STORE_FAILED: { fault: 'system', status: 500, remedy: 'Check disk space and permissions of the state folder.' },
+  CFN_STORE_FAILED: {
+    fault: 'system',
+    status: 500,
+    remedy: 'Check disk space and permissions of the state folder, or that the shared Redis answers.',
+  },
   CFN_ROOT_KEY_UNREACHABLE: {
     fault: 'system',
     status: 503,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need of a Debian machine beside Node: Chromium, in which the verifier's bundle runs; bubblewrap, the jail of
-# sandboxes and engines; a C compiler for the attacker in it; SoftHSM, an HSM for root keys; Redis, which gateways share. Needs root, or sudo without a password.
-# Leaves alone what is there.
+# sandboxes and engines; a C compiler for the attacker in it; SoftHSM, an HSM for root keys; Redis, which gateways share. Needs root, or
+# sudo without a password. Leaves alone what is there.
 set -euo pipefail
 
 missing=()

@@ -11,7 +11,7 @@ export function register(program: Command, cli: Cli): void {
     summary: 'Serve the gateway: outside the trust boundary, it relays sealed requests to admitted workers',
     entry: 'gateway/main.ts',
     flags:
-      '--state DIR --listen HOST:PORT --admin HOST:PORT --policy FILE [--admit all|listed] [--lease SECONDS] [--worker HOST:PORT]... [--issuers FILE] [--redis URL] [--trace-url URL] [--trace-ratio 0.01]',
+      '--state DIR --listen HOST:PORT --admin HOST:PORT --policy FILE [--admit all|listed] [--lease SECONDS] [--worker HOST:PORT]... [--issuers FILE] [--redis-url-file FILE] [--trace-url URL] [--trace-ratio 0.01]',
   });
   const set = (usage: string, description: string, admitted: boolean): void => {
     const command = gateway

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { CfnError, toHex } from '../../proto/index.ts';
-import { KEY_CACHE, KEYS_PER_TENANT_MAX } from '../limits.ts';
+import { KEYS_PER_TENANT_MAX } from '../limits.ts';
 import type { Log } from '../log.ts';
 import type { ApiKeyRecord, Store } from '../store/index.ts';
 import { TENANT_ROLES, type Caller, type Role, type TenantRole } from './roles.ts';
@@ -23,7 +23,7 @@ export interface ApiKeys {
   make(wanted: NewApiKey): Promise<{ readonly record: ApiKeyRecord; readonly key: string }>;
   /** @throws {CfnError} `CFN_TOKEN_INVALID`, the same for one unknown, wrong, revoked or expired */
   verify(key: string): Promise<Caller>;
-  /** From here on it is refused by this gateway, by others within {@link KEY_CACHE}. `false`: there is none, or not in this scope. */
+  /** From here on it is refused by this gateway, by others as soon as their view of the store says so (docs/decisions/0010). `false`: there is none, or not in this scope. */
   revoke(id: string, tenant?: string): Promise<boolean>;
 }
 
@@ -38,32 +38,26 @@ export interface NewApiKey {
 export function apiKeys(deps: {
   readonly store: Pick<Store, 'addKey' | 'key' | 'keys' | 'removeKey' | 'keyUsed'>;
   readonly now: () => Date;
-  readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly log: Log;
 }): ApiKeys {
-  const { store, now, monotonicMs, randomBytes, log } = deps;
-  /** Records as the store gave them a moment ago: an invocation waits for the store once in {@link KEY_CACHE}`.ms`, not each time. */
-  const known = new Map<string, { readonly record: ApiKeyRecord; readonly untilMs: number }>();
-
-  async function find(id: string): Promise<ApiKeyRecord | undefined> {
-    const held = known.get(id);
-    if (held !== undefined && monotonicMs() < held.untilMs) return held.record;
-    known.delete(id);
-    const record = await store.key(id);
-    if (record === undefined) return undefined;
-    if (known.size >= KEY_CACHE.keys) known.delete(known.keys().next().value ?? '');
-    known.set(id, { record, untilMs: monotonicMs() + KEY_CACHE.ms });
-    return record;
-  }
+  const { store, now, randomBytes, log } = deps;
+  /** Keys of which it was written that they were used in this hour. */
+  const written = { hour: '', ids: new Set<string>() };
 
   /** Kept to the hour: enough to find keys that nobody uses, and no diary of their users. */
   function used(record: ApiKeyRecord): void {
     const hour = new Date(Math.floor(now().getTime() / HOUR_MS) * HOUR_MS).toISOString();
-    if (record.usedAt === hour) return;
-    const held = known.get(record.id);
-    if (held !== undefined) known.set(record.id, { ...held, record: { ...record, usedAt: hour } });
-    store.keyUsed(record.id, hour).catch(() => log('key.use-unwritten', { key: record.id }));
+    if (written.hour !== hour) {
+      written.hour = hour;
+      written.ids.clear();
+    }
+    if (record.usedAt === hour || written.ids.has(record.id)) return;
+    written.ids.add(record.id);
+    store.keyUsed(record.id, hour).catch(() => {
+      written.ids.delete(record.id);
+      log('key.use-unwritten', { key: record.id });
+    });
   }
 
   return {
@@ -88,7 +82,7 @@ export function apiKeys(deps: {
     },
     async verify(key) {
       const [, id = '', secret = '', checksum] = FORM.exec(key) ?? [];
-      const record = checksum === checksumOf(`cfn_${id}_${secret}`) ? await find(id) : undefined;
+      const record = checksum === checksumOf(`cfn_${id}_${secret}`) ? await store.key(id) : undefined;
       const { expiresAt } = record ?? {};
       if (
         record === undefined ||
@@ -100,11 +94,7 @@ export function apiKeys(deps: {
       used(record);
       return callerOf(record);
     },
-    async revoke(id, tenant) {
-      const removed = await store.removeKey(id, tenant);
-      if (removed) known.delete(id);
-      return removed;
-    },
+    revoke: (id, tenant) => store.removeKey(id, tenant),
   };
 }
 

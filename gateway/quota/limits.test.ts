@@ -1,45 +1,54 @@
+import { copyFileSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createClient } from 'redis';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { codeOf, openHouse, signedFunction, type House } from '../testkit.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { redisMissing, redisServer, type RedisServer } from '../redis/redis-server.testkit.ts';
+import { codeOf, openHouse, signedFunction, temporaryFolder, type House } from '../testkit.ts';
 import type { ThrowawayWorker } from '../worker.testkit.ts';
-import { noRedis, startRedis, type RedisServer } from './redis-server.testkit.ts';
 
-/** Two gateways that share a Redis, each with the function and a worker. */
-describe.skipIf(noRedis !== undefined)(`limits over gateways${noRedis === undefined ? '' : `: ${noRedis}`}`, () => {
+/** Two gateways that share a Redis, with one function and one worker. */
+describe.skipIf(redisMissing)('limits over gateways (skipped without redis-server)', () => {
   let redis: RedisServer;
   let houses: House[];
-  const workers: ThrowawayWorker[] = [];
-  const tokens: string[] = [];
+  let worker: ThrowawayWorker;
+  let acme = '';
+  let other = '';
   let go: (() => void)[] = [];
 
   beforeAll(async () => {
-    redis = await startRedis();
-    const echo = await signedFunction();
-    houses = await Promise.all([openHouse({ redis: redis.url }), openHouse({ redis: redis.url })]);
-    for (const house of houses) {
-      const worker = await house.worker({
-        run: async ({ path }) => {
-          if (path === '/wait') await new Promise<void>((resolve) => go.push(resolve));
-          return { status: 200, body: [] };
-        },
-      });
-      workers.push(worker);
-      tokens.push(await house.tenant('acme'), await house.tenant('other'));
-      await house.call('POST', '/v1/workers', { token: house.operator, body: { address: worker.address } });
-      await house.deploy(tokens.at(-2) ?? '', echo);
-    }
+    redis = await redisServer();
+    const one = await openHouse({ redisUrl: redis.url });
+    const stateFolder = temporaryFolder();
+    copyFileSync(join(one.stateFolder, 'token.secret'), join(stateFolder, 'token.secret'));
+    const two = await openHouse({ redisUrl: redis.url, stateFolder, policy: one.policy });
+    houses = [one, two];
+    worker = await one.worker({
+      gatewayCertificatePem: houses.map((it) => readFileSync(join(it.stateFolder, 'client.crt'), 'utf8')).join(''),
+      run: async ({ path }) => {
+        if (path === '/wait') await new Promise<void>((resolve) => go.push(resolve));
+        return { status: 200, body: [] };
+      },
+    });
+    [acme, other] = [await one.tenant('acme'), await one.tenant('other')];
+    await one.call('POST', '/v1/workers', { token: one.operator, body: { address: worker.address } });
+    await one.deploy(acme, await signedFunction());
+    await vi.waitFor(async () => expect((await call(two)).status).toBe(200), { timeout: 15_000, interval: 100 });
   });
   afterAll(async () => {
-    for (const worker of workers) worker.kill();
+    worker.kill();
     await Promise.all(houses.map((house) => house.gateway.stop()));
     await redis.stop();
   });
 
   const [first, second] = [(): House => houses[0] as House, (): House => houses[1] as House];
-  const limit = async (limits: object): Promise<void> => {
-    const client = await createClient({ url: redis.url }).connect();
-    await client.sendCommand(['FLUSHALL']);
+  /** The book, and nothing else. */
+  const forget = async (): Promise<void> => {
+    const client = await createClient({ url: redis.url, RESP: 2 }).connect();
+    await client.del(['cfn:quota', ...(await client.keys('cfn:quota:*'))]);
     client.destroy();
+  };
+  const limit = async (limits: object): Promise<void> => {
+    await forget();
     for (const house of houses)
       expect((await house.call('PUT', '/v1/tenants/acme/limits', { token: house.operator, body: limits })).status).toBe(
         200,
@@ -75,26 +84,26 @@ describe.skipIf(noRedis !== undefined)(`limits over gateways${noRedis === undefi
 
   test('a quota counts what receipts of both say; the tenant sees it, and another does not', async () => {
     const standing = async (house: House, token: string) => house.call('GET', '/v1/tenants/acme/limits', { token });
-    const before = ((await (await standing(first(), tokens[0] ?? '')).json()) as Told).used.day.bytes;
+    const before = ((await (await standing(first(), acme)).json()) as Told).used.day.bytes;
     await limit({ day: { bytes: before + 1 } });
     expect((await call(first())).status).toBe(200);
     type Told = { limits: object; used: { day: { requests: number; bytes: number } } };
     await expect
-      .poll(async () => ((await (await standing(first(), tokens[0] ?? '')).json()) as Told).used.day.bytes)
+      .poll(async () => ((await (await standing(first(), acme)).json()) as Told).used.day.bytes)
       .toBeGreaterThan(before);
-    const seen = (await (await standing(second(), tokens[2] ?? '')).json()) as Told;
+    const seen = (await (await standing(second(), acme)).json()) as Told;
     expect(seen).toMatchObject({ limits: { day: { bytes: before + 1 } } });
     const refused = await call(second());
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
     expect(await codeOf(refused)).toBe('429 CFN_QUOTA_EXCEEDED');
-    expect(await codeOf(await standing(first(), tokens[1] ?? ''))).toBe('403 CFN_TOKEN_SCOPE');
+    expect(await codeOf(await standing(first(), other))).toBe('403 CFN_TOKEN_SCOPE');
   });
 
-  test('while Redis hangs or is gone nothing hangs, and limits hold; a Redis started empty learns what was counted', async () => {
+  test('while Redis hangs or is gone nothing hangs, and limits hold; a book that was lost learns what was counted', async () => {
     await limit({ requestsPerSecond: 1, burst: 2, day: { requests: 1_000 } });
     await call(first());
     await call(second());
-    redis.signal('SIGSTOP');
+    redis.freeze();
     const through = async (): Promise<number> => {
       const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => call(i % 2 === 0 ? first() : second())));
       return answers.filter(({ status }) => status === 200).length;
@@ -102,13 +111,13 @@ describe.skipIf(noRedis !== undefined)(`limits over gateways${noRedis === undefi
     const startedMs = performance.now();
     expect(await through()).toBeLessThanOrEqual(4 + (performance.now() - startedMs) / 1000);
     expect(performance.now() - startedMs).toBeLessThan(5_000);
-    redis.signal('SIGCONT');
-    const { port } = redis;
-    await redis.stop();
+    redis.thaw();
+    await redis.kill();
     const goneMs = performance.now();
     expect(await through()).toBeLessThanOrEqual(4 + (performance.now() - startedMs) / 1000);
     expect(performance.now() - goneMs).toBeLessThan(5_000);
-    redis = await startRedis(port);
+    await redis.start();
+    await forget();
     const counted = async (house: House, token = '') =>
       (
         (await (await house.call('GET', '/v1/tenants/acme/limits', { token })).json()) as {
@@ -116,12 +125,12 @@ describe.skipIf(noRedis !== undefined)(`limits over gateways${noRedis === undefi
         }
       ).used.day.requests;
     await expect
-      .poll(async () => (await counted(first(), tokens[0])) - (await counted(second(), tokens[2])), {
+      .poll(async () => (await counted(first(), acme)) - (await counted(second(), acme)), {
         timeout: 15_000,
         interval: 500,
       })
       .toBe(0);
-    expect(await counted(first(), tokens[0])).toBeGreaterThanOrEqual(2);
+    expect(await counted(first(), acme)).toBeGreaterThanOrEqual(2);
   }, 60_000);
 
   test.each([
@@ -139,7 +148,7 @@ describe.skipIf(noRedis !== undefined)(`limits over gateways${noRedis === undefi
   test('a tenant cannot set its own, and one that is not there has none', async () => {
     const put = (path: string, token: string | undefined) =>
       first().call('PUT', path, { token, body: {} }).then(codeOf);
-    expect(await put('/v1/tenants/acme/limits', tokens[0])).toBe('403 CFN_TOKEN_SCOPE');
+    expect(await put('/v1/tenants/acme/limits', acme)).toBe('403 CFN_TOKEN_SCOPE');
     expect(await put('/v1/tenants/nobody/limits', first().operator)).toBe('404 CFN_TENANT_NOT_FOUND');
     const got = await first().call('GET', '/v1/tenants/nobody/limits', { token: first().operator });
     expect(await codeOf(got)).toBe('404 CFN_TENANT_NOT_FOUND');

@@ -1,19 +1,13 @@
-import { createHash } from 'node:crypto';
-import { ErrorReply } from 'redis';
 import { CfnError } from '../../proto/index.ts';
+import { script, type Redis } from '../redis/connection.ts';
 import { SLOTS_MS, type QuotaBook } from './book.ts';
-
-/** What is needed of the `redis` client. */
-export interface RedisCommands {
-  sendCommand(args: string[]): Promise<unknown>;
-}
 
 /**
  * One page of the book, settled in one step; the clock is that of Redis. KEYS: bucket, slots, then one for each period. ARGV: gateway,
  * requests a second (0: no limit), burst, tokens wanted, slots at most (-1: no limit), in use, wanted, how long they are held; then of each
  * period seconds to keep, requests, engine ms, bytes. A bucket that is not there is full.
  */
-const SETTLE = `
+const SETTLE = script(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gateway = ARGV[1]
@@ -66,24 +60,13 @@ for k = 3, #KEYS do
   for i = 1, 3 do answer[#answer + 1] = sums[i] end
 end
 return answer
-`;
-const SHA1 = createHash('sha1').update(SETTLE).digest('hex'); // how Redis names a script
+`);
 
 /** The book that gateways share: Redis from 5 on, or Valkey. Keys of a tenant share a hash tag, so that one script may touch them in a cluster. */
-export function redisBook(redis: RedisCommands, slotsMs = SLOTS_MS): QuotaBook {
-  async function evaluate(args: readonly string[]): Promise<unknown> {
-    try {
-      return await redis.sendCommand(['EVALSHA', SHA1, ...args]);
-    } catch (cause) {
-      // A Redis that was started anew does not know it.
-      if (cause instanceof ErrorReply && cause.message.startsWith('NOSCRIPT'))
-        return redis.sendCommand(['EVAL', SETTLE, ...args]);
-      throw cause;
-    }
-  }
+export function redisBook(redis: Pick<Redis, 'run'>, slotsMs = SLOTS_MS): QuotaBook {
   return {
     async settle(tenant, { gateway, rate, slots, periods }) {
-      const page = `cfn:quota:{${tenant}}`;
+      const page = `quota:{${tenant}}`;
       const keys = [`${page}:bucket`, `${page}:slots`, ...periods.map(({ id }) => `${page}:used:${id}`)];
       const numbers = [
         ...(rate === undefined ? [0, 0, 0] : [rate.perSecond, rate.burst, rate.wanted]),
@@ -93,8 +76,7 @@ export function redisBook(redis: RedisCommands, slotsMs = SLOTS_MS): QuotaBook {
           [keepSeconds, requests, engineMs, bytes].map(Math.ceil),
         ),
       ];
-      const answer = await evaluate([String(keys.length), ...keys, gateway, ...numbers.map(String)]);
-      return read(answer, periods.length);
+      return read(await redis.run(SETTLE, keys, [gateway, ...numbers.map(String)]), periods.length);
     },
   };
 }

@@ -6,4 +6,5 @@ export type { ModelRecord } from './models.ts';
 export type { LedgerEntry, SealedBatch, StoredReceipt, UsageQuery, Used } from './receipts.ts';
 export type { Store } from './store.ts';
 export type { Tenant } from './tenants.ts';
+export { CHANGES, CHANGES_COUNT, redisStore } from './redis/index.ts';
 export { sqliteStore } from './sqlite/index.ts';

@@ -28,7 +28,7 @@ export function receiptOf(id: string, change: Partial<Receipt> = {}): Receipt {
 }
 
 /** What every implementation of {@link Store} does. `open` opens the same state again after a close. */
-export function storeContract(open: () => Store): void {
+export function storeContract(open: () => Store | Promise<Store>): void {
   const version = (digit: string, name = 'echo') => ({
     tenant: 'acme',
     name,
@@ -38,7 +38,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('holds all that it acknowledged after being opened again', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     await first.addModel({ model: 'acme/m@1', digest: hex('4'), createdAt: at }, new Uint8Array([7, 0, 255]));
     await first.addVersion(version('1'), at);
@@ -47,7 +47,7 @@ export function storeContract(open: () => Store): void {
     await first.addWorkerAddress('127.0.0.1:1');
     await first.close();
 
-    const again = open();
+    const again = await open();
     expect(await again.hasTenant('acme')).toBe(true);
     expect(await again.model('acme/m@1')).toEqual({ digest: hex('4'), manifest: new Uint8Array([7, 0, 255]) });
     expect(await again.version(hex('1'))).toEqual(version('1'));
@@ -59,7 +59,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('refuses a tenant twice, and other bytes under a model reference', async () => {
-    const store = open();
+    const store = await open();
     await store.addTenant({ name: 'acme', createdAt: at });
     await expect(store.addTenant({ name: 'acme', createdAt: at })).rejects.toMatchObject({ code: 'CFN_CONFLICT' });
     const record = { model: 'acme/m@1', digest: hex('4'), createdAt: at };
@@ -76,7 +76,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('the newest deployment is current, older versions stay', async () => {
-    const store = open();
+    const store = await open();
     expect(await store.addVersion(version('1'), at)).toBe(true);
     expect(await store.addVersion(version('2'), at)).toBe(true);
     expect(await store.currentVersion('acme', 'echo')).toMatchObject({ version: hex('2') });
@@ -97,7 +97,7 @@ export function storeContract(open: () => Store): void {
   const all = { fromHour: 0, toHour: 1_000, limit: 100 };
 
   test('counts a request once, and sums usage by function, tenant and model, in integers', async () => {
-    const store = open();
+    const store = await open();
     const models = ['acme/a@1', 'acme/a@1', 'other/b@2'].map((model, i) => ({
       binding: `M${i}`,
       model,
@@ -139,7 +139,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('a refusal of an unknown version has no subject', async () => {
-    const store = open();
+    const store = await open();
     await store.addReceipts([entry('1', { function: { tenant: '', name: '', version: hex('1') } })], 7);
     for (const by of ['function', 'tenant'] as const)
       expect(await store.usage({ ...all, by })).toMatchObject([{ subject: '', requests: 1 }]);
@@ -147,7 +147,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('gives the chain of one worker in order', async () => {
-    const store = open();
+    const store = await open();
     await store.addReceipts([entry('3'), entry('1'), entry('2', { worker: hex('b') })], 7);
     await store.addReceipts([entry('5')], 9);
     expect(await store.receiptsOfWorker(hex('a'), 0, 10)).toEqual(['r1', 'r3', 'r5']);
@@ -156,7 +156,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('INV-43 seals an hour once, with all that is in it, and adds nothing to it later', async () => {
-    const store = open();
+    const store = await open();
     await store.addReceipts([entry('2'), entry('1')], 7);
     await store.addReceipts([entry('3')], 9);
     expect(await store.unsealedHours(9)).toEqual([7]);
@@ -180,7 +180,7 @@ export function storeContract(open: () => Store): void {
     expect(await store.addBatch({ hour: 8, size: 1, jws: 'b8', blocks }, 7)).toBe(true);
     await store.close();
 
-    const again = open();
+    const again = await open();
     expect(await again.newestBatch()).toEqual({ hour: 8, size: 1, jws: 'b8' });
     expect(await again.batch(7)).toEqual(batch);
     expect(await again.batch(9)).toBeUndefined();
@@ -190,13 +190,13 @@ export function storeContract(open: () => Store): void {
   });
 
   test('keeps what the operator said last of each subject', async () => {
-    const first = open();
+    const first = await open();
     await first.setConsent('acme/m@1', true);
     await first.setConsent('acme', false);
     await first.setConsent('acme/m@1', false);
     await first.setConsent('other', true);
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.consents(['acme/m@1', 'other', 'nobody'])).toEqual(
       new Map([
         ['acme/m@1', false],
@@ -208,7 +208,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('keeps API keys, each found by its id and removed for its tenant alone', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     const key = {
       id: '1'.repeat(16),
@@ -231,7 +231,7 @@ export function storeContract(open: () => Store): void {
     await first.keyUsed(key.id, at);
     await first.keyUsed('3'.repeat(16), at);
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.key(key.id)).toEqual({ ...key, usedAt: at });
     expect(await store.key(operators.id)).toEqual(operators);
     expect(await store.keys('acme')).toEqual([{ ...key, usedAt: at }]);
@@ -245,14 +245,14 @@ export function storeContract(open: () => Store): void {
   });
 
   test('keeps the limits of tenants that exist', async () => {
-    const first = open();
+    const first = await open();
     await first.addTenant({ name: 'acme', createdAt: at });
     await first.addTenant({ name: 'zoo', createdAt: at });
     await first.setLimits('acme', '{"a":1}');
     await first.setLimits('acme', '{"a":2}');
     await expect(first.setLimits('nobody', '{}')).rejects.toMatchObject({ code: 'CFN_TENANT_NOT_FOUND' });
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.limits('acme')).toBe('{"a":2}');
     expect(await store.limits('zoo')).toBeUndefined();
     expect(await store.tenants()).toEqual([
@@ -263,7 +263,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('sums what a tenant used since a time', async () => {
-    const store = open();
+    const store = await open();
     const receipt = (digit: string, tenant = 'acme') => ({
       jws: digit,
       receipt: receiptOf(digit.repeat(32), { function: { tenant, name: 'echo', version: hex('1') } }),
@@ -278,7 +278,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('remembers which versions a function had deployed, and which it has', async () => {
-    const first = open();
+    const first = await open();
     await first.addVersion(version('1'), at);
     expect(await first.uploadVersion(version('2'), at)).toBe(true);
     expect(await first.uploadVersion(version('2'), at)).toBe(false);
@@ -290,7 +290,7 @@ export function storeContract(open: () => Store): void {
     const made = { tenant: 'acme', name: 'echo', versions: split, at, cause: 'versions', message: 'why' } as const;
     expect(await first.addDeployment(made, 1)).toEqual({ ...made, id: 2 });
     await first.close();
-    const store = open();
+    const store = await open();
     expect(await store.currentDeployment('acme', 'echo')).toEqual({ ...made, id: 2 });
     expect((await store.deployments('acme', 'echo')).map(({ id, cause }) => [id, cause])).toEqual([
       [2, 'versions'],
@@ -306,7 +306,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('a deployment that another was faster than, or of what is not there, changes nothing', async () => {
-    const store = open();
+    const store = await open();
     await store.addVersion(version('1'), at);
     await store.addVersion(version('2'), at);
     await store.addVersion(version('3', 'other'), at);
@@ -328,7 +328,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('says undefined for what it does not hold', async () => {
-    const store = open();
+    const store = await open();
     expect(await store.hasTenant('acme')).toBe(false);
     expect(await store.model('acme/m@1')).toBeUndefined();
     expect(await store.version(hex('1'))).toBeUndefined();
@@ -340,7 +340,7 @@ export function storeContract(open: () => Store): void {
   });
 
   test('a call after the close is refused', async () => {
-    const store = open();
+    const store = await open();
     await store.close();
     await expect(store.hasTenant('acme')).rejects.toMatchObject({ code: 'CFN_STORE_FAILED' });
   });

@@ -49,9 +49,14 @@ export interface Fleet extends AsyncDisposable {
 
 /** @param options with `redisUrl`, the gateways share it, and have nothing else in common but the secret of tokens */
 export async function startFleet(
-  options: { readonly workers?: number; readonly gateways?: number; readonly redisUrl?: string } = {},
+  options: {
+    readonly workers?: number;
+    readonly gateways?: number;
+    readonly redisUrl?: string;
+    readonly leaseMs?: number;
+  } = {},
 ): Promise<Fleet> {
-  const { workers: workerCount = 2, gateways: gatewayCount = 1, redisUrl } = options;
+  const { workers: workerCount = 2, gateways: gatewayCount = 1, redisUrl, leaseMs = LEASE_MS } = options;
   const folder = mkdtempSync(join(tmpdir(), 'cfn-chaos-'));
   const at = (name: string): string => join(folder, name);
   const platform = await openSimulatedPlatform(at('platform'));
@@ -72,7 +77,7 @@ export async function startFleet(
         `--state=${at(state)}`,
         `--listen=127.0.0.1:${port}`,
         `--policy=${at('policy.json')}`,
-        `--lease=${LEASE_MS / 1000}`,
+        `--lease=${leaseMs / 1000}`,
       ],
       ...(redisUrl === undefined ? {} : { env: { CFN_REDIS_URL: redisUrl } }),
     });

@@ -87,7 +87,7 @@ export const REDIS_RECEIPTS_MAX = 200;
 export const CHANGES_MAX = 10_000;
 /** How often a gateway asks what others changed, in ms. */
 export const CHANGES_POLL_MS = 200;
-/** How old the view of shared state may become while Redis is away, in ms: one admission lease (docs/decisions/0010). */
+/** How old the view of shared state may become while Redis is away, in ms: one admission lease (docs/decisions/0008). */
 export const VIEW_AGE_MS_MAX = 60_000;
 /** Entries of the view: 100,000 functions with their tenants and consents. About 300 bytes each. */
 export const VIEW_ENTRIES_MAX = 400_000;

@@ -23,7 +23,7 @@ export interface ApiKeys {
   make(wanted: NewApiKey): Promise<{ readonly record: ApiKeyRecord; readonly key: string }>;
   /** @throws {CfnError} `CFN_TOKEN_INVALID`, the same for one unknown, wrong, revoked or expired */
   verify(key: string): Promise<Caller>;
-  /** From here on it is refused by this gateway, by others as soon as their view of the store says so (docs/decisions/0010). `false`: there is none, or not in this scope. */
+  /** From here on it is refused by this gateway, by others as soon as their view of the store says so (docs/decisions/0008). `false`: there is none, or not in this scope. */
   revoke(id: string, tenant?: string): Promise<boolean>;
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openSimulatedPlatform, simulatedPolicy } from '../../attestation/insecure/index.ts';
@@ -26,6 +26,8 @@ export interface FleetWorker {
 }
 
 export interface FleetGateway {
+  /** Name of its folder. */
+  readonly state: string;
   readonly url: string;
   readonly adminUrl: string;
   readonly process: ServiceProcess<unknown>;
@@ -40,12 +42,16 @@ export interface Fleet extends AsyncDisposable {
   readonly workers: readonly FleetWorker[];
   /** One more worker; admitted, unless a flag makes it one that cannot be. */
   addWorker(...flags: ('--foreign' | '--lying')[]): Promise<FleetWorker>;
-  /** One more gateway, on the same state. */
-  addGateway(port?: number): Promise<FleetGateway>;
+  /** Starts a gateway anew on the state of one that has ended, at the same port. */
+  restart(gateway: FleetGateway): Promise<FleetGateway>;
   control(method: string, path: string, body?: unknown): Promise<Response>;
 }
 
-export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
+/** @param options with `redisUrl`, the gateways share it, and have nothing else in common but the secret of tokens */
+export async function startFleet(
+  options: { readonly workers?: number; readonly gateways?: number; readonly redisUrl?: string } = {},
+): Promise<Fleet> {
+  const { workers: workerCount = 2, gateways: gatewayCount = 1, redisUrl } = options;
   const folder = mkdtempSync(join(tmpdir(), 'cfn-chaos-'));
   const at = (name: string): string => join(folder, name);
   const platform = await openSimulatedPlatform(at('platform'));
@@ -55,7 +61,24 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
   const gateways: FleetGateway[] = [];
   const workers: FleetWorker[] = [];
   const wires: Wire[] = [];
-  const operator = (): string => readFileSync(at('gateway/operator.token'), 'utf8').trim();
+  const operator = (): string => readFileSync(at('gateway-0/operator.token'), 'utf8').trim();
+  const certificates = at('gateways.crt');
+
+  async function startGateway(state: string, port = 0): Promise<FleetGateway> {
+    const process_ = await startService<{ url: string; admin: string }>({
+      name: 'gateway',
+      entry: new URL('../../gateway/main.ts', import.meta.url),
+      args: [
+        `--state=${at(state)}`,
+        `--listen=127.0.0.1:${port}`,
+        `--policy=${at('policy.json')}`,
+        `--lease=${LEASE_MS / 1000}`,
+      ],
+      ...(redisUrl === undefined ? {} : { env: { CFN_REDIS_URL: redisUrl } }),
+    });
+    started.push(process_);
+    return { state, url: process_.ready.url, adminUrl: process_.ready.admin, process: process_ };
+  }
 
   const fleet: Fleet = {
     policy,
@@ -63,21 +86,10 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
     version: '',
     gateways,
     workers,
-    async addGateway(port = 0) {
-      const process_ = await startService<{ url: string; admin: string }>({
-        name: 'gateway',
-        entry: new URL('../../gateway/main.ts', import.meta.url),
-        args: [
-          `--state=${at('gateway')}`,
-          `--listen=127.0.0.1:${port}`,
-          `--policy=${at('policy.json')}`,
-          `--lease=${LEASE_MS / 1000}`,
-        ],
-      });
-      started.push(process_);
-      const gateway = { url: process_.ready.url, adminUrl: process_.ready.admin, process: process_ };
-      gateways.push(gateway);
-      return gateway;
+    async restart(gateway) {
+      const again = await startGateway(gateway.state, Number(new URL(gateway.url).port));
+      gateways[gateways.indexOf(gateway)] = again;
+      return again;
     },
     async addWorker(...flags) {
       const name = `worker-${workers.length}`;
@@ -88,7 +100,7 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
         entry: new URL('worker-process.ts', import.meta.url),
         args: [
           `--platform=${at('platform')}`,
-          `--certificate=${at('gateway/client.crt')}`,
+          `--certificate=${certificates}`,
           `--reached=${log}`,
           `--failing=${failing}`,
           ...flags,
@@ -122,7 +134,7 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
       return worker;
     },
     control: (method, path, body) =>
-      fetch(`${gateways.at(-1)?.url}${path}`, {
+      fetch(`${gateways[0]?.url}${path}`, {
         method,
         headers: { authorization: `Bearer ${operator()}` },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -139,8 +151,15 @@ export async function startFleet({ workers: count = 2 } = {}): Promise<Fleet> {
     },
   };
 
-  await fleet.addGateway();
-  for (let i = 0; i < count; i++) await fleet.addWorker();
+  for (let i = 0; i < gatewayCount; i++) {
+    if (i > 0) {
+      mkdirSync(at(`gateway-${i}`), { mode: 0o700 });
+      copyFileSync(at('gateway-0/token.secret'), at(`gateway-${i}/token.secret`));
+    }
+    gateways.push(await startGateway(`gateway-${i}`));
+  }
+  writeFileSync(certificates, gateways.map(({ state }) => readFileSync(at(`${state}/client.crt`), 'utf8')).join(''));
+  for (let i = 0; i < workerCount; i++) await fleet.addWorker();
   await fleet.control('POST', '/v1/tenants', { name: 'acme' });
   const signed = await signedFunction({ limits: { cpuMs: 1000, wallMs: WALL_MS, memoryMb: 64, requestMb: 4 } });
   const path = '/v1/functions/acme/echo/versions';

@@ -34,13 +34,11 @@ export const sleep = (ms: number): Promise<void> => new Promise((resolve) => set
  * Requests on a few lanes in both modes until it is stopped, each with a body of its own whose digest is the only right answer.
  * No lane retries: what a fault does to callers is to be seen.
  */
-export function startTraffic(
-  fleet: Fleet,
-  { lanes = 4, gateway = () => fleet.gateways.at(-1)?.url ?? '' } = {},
-): Traffic {
+export function startTraffic(fleet: Fleet, { lanes = 4 } = {}): Traffic {
   const outcomes: Outcome[] = [];
   let stopped = false;
-  const lane = async (mode: Mode): Promise<void> => {
+  const lane = async (mode: Mode, index: number): Promise<void> => {
+    const gateway = (): string => fleet.gateways[index % fleet.gateways.length]?.url ?? '';
     let sealed: ConfidentialFetch | undefined;
     while (!stopped) {
       const body = new Uint8Array(randomBytes(randomInt(1, 8_000)));
@@ -64,7 +62,7 @@ export function startTraffic(
       await sleep(result === 'ok' ? 5 : 50);
     }
   };
-  const done = Promise.all(Array.from({ length: lanes }, (_, i) => lane(i % 2 === 0 ? 'open' : 'sealed')));
+  const done = Promise.all(Array.from({ length: lanes }, (_, i) => lane(i % 2 === 0 ? 'open' : 'sealed', i >> 1)));
   return {
     outcomes,
     async more(count) {

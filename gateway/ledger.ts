@@ -43,7 +43,8 @@ export function ledger(deps: {
   readonly onReceipt?: (receipt: Receipt) => void;
 }): Ledger {
   const verifying = new Set<Promise<void>>();
-  let queue: LedgerEntry[] = [];
+  /** By their text: while the store is away, a worker tells the same ones again and again. */
+  let queue = new Map<string, LedgerEntry>();
   let timer: NodeJS.Timeout | undefined;
 
   /** @param call what this gateway asked for, where the receipt came with its answer */
@@ -63,7 +64,7 @@ export function ledger(deps: {
       ) {
         throw new CfnError('CFN_RECEIPT_INVALID', 'the receipt is for another request, worker or function');
       }
-      queue.push({ jws, receipt });
+      queue.set(jws, { jws, receipt });
       deps.onOutcome(call === undefined ? 'collected' : 'ok');
       if (call !== undefined) deps.onReceipt?.(receipt);
       timer ??= setTimeout(() => void flush(), LEDGER_FLUSH_MS);
@@ -82,9 +83,10 @@ export function ledger(deps: {
     await Promise.all(verifying);
     clearTimeout(timer);
     timer = undefined;
-    if (queue.length === 0) return;
-    const batch = queue;
-    queue = [];
+    if (queue.size === 0) return;
+    const taken = queue;
+    const batch = [...taken.values()];
+    queue = new Map();
     try {
       await deps.store.addReceipts(batch, hourOf(deps.now()));
       deps.onWritten(batch);
@@ -94,9 +96,9 @@ export function ledger(deps: {
       }
     } catch (cause) {
       // Kept for the next attempt: adding is idempotent by request id.
-      queue = [...batch, ...queue];
+      queue = new Map([...taken, ...queue]);
       timer ??= setTimeout(() => void flush(), 1_000);
-      deps.log('receipt.unwritten', { count: queue.length, code: toCfnError(cause).code });
+      deps.log('receipt.unwritten', { count: queue.size, code: toCfnError(cause).code });
     }
   }
 
@@ -110,7 +112,7 @@ export function ledger(deps: {
       begin(take(given, expected.worker, expected));
     },
     collect(jws, worker) {
-      if (queue.length + verifying.size >= LEDGER_QUEUE_MAX) return; // its worker keeps it, and tells it again
+      if (queue.has(jws) || queue.size + verifying.size >= LEDGER_QUEUE_MAX) return; // its worker keeps it, and tells it again
       begin(take(jws, worker));
     },
     async receipt(id) {
@@ -118,7 +120,7 @@ export function ledger(deps: {
       return deps.store.receipt(id);
     },
     checkWritable() {
-      if (queue.length >= LEDGER_QUEUE_MAX) throw new CfnError('CFN_STORE_FAILED', 'receipts cannot be written');
+      if (queue.size >= LEDGER_QUEUE_MAX) throw new CfnError('CFN_STORE_FAILED', 'receipts cannot be written');
     },
     flush,
   };

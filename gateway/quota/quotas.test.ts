@@ -249,6 +249,20 @@ describe.each(['refuses', 'hangs'] as const)('while the book %s', (how) => {
     expect(await burst(a, 3)).toMatchObject({ code: 'CFN_RATE_LIMITED' });
   });
 
+  test('a tenant that comes after a pause is let through, by one lease and then by the rate', async () => {
+    limit({ requestsPerSecond: 100 });
+    const [a, b] = [gateway(), gateway()];
+    await burst(a, 1);
+    await burst(b, 1);
+    await a.standing('acme');
+    clockMs += 60_000;
+    away = how;
+    expect((await burst(a, 50)).through).toBe(10);
+    expect((await burst(b, 50)).through).toBeLessThanOrEqual(10);
+    clockMs += 1_000;
+    expect((await burst(a, 100)).through).toBe(50);
+  });
+
   test('slots are a part, too', async () => {
     limit({ concurrency: 4 });
     const [a, b] = [gateway(), gateway()];

@@ -49,7 +49,7 @@ export class TenantShare {
   /** Something was counted that the book does not know. */
   #untold = false;
   #gateways = 1;
-  #settled = false;
+  #settledAtMs: number | undefined;
   /** While the book is away: tokens of our part. */
   #alone: { level: number; atMs: number } | undefined;
   #settling: Promise<void> | undefined;
@@ -158,7 +158,7 @@ export class TenantShare {
     if (requestsPerSecond === undefined) return true;
     if (this.#alone !== undefined) {
       const perSecond = requestsPerSecond / this.#gateways;
-      const burst = Math.max(1, burstOf(this.limits) / this.#gateways);
+      const burst = this.#partOfBurst();
       const { level, atMs } = this.#alone;
       this.#alone = { level: Math.min(burst, level + ((nowMs - atMs) * perSecond) / 1000), atMs: nowMs };
       return this.#alone.level >= 1 || this.#tooFast(((1 - this.#alone.level) * 1000) / perSecond);
@@ -266,7 +266,7 @@ export class TenantShare {
   }
 
   #apply({ tokens, retryMs, slots, gateways }: Settlement, wanted: number, nowMs: number): void {
-    this.#settled = true;
+    this.#settledAtMs = nowMs;
     this.#alone = undefined;
     this.#gateways = Math.max(1, gateways);
     if (wanted > 0) {
@@ -280,14 +280,21 @@ export class TenantShare {
   }
 
   #goAlone(nowMs: number): void {
-    // Before the book was heard of, all gateways may be as new as this one: its part of a burst. Later: what it still held.
-    const level = this.#settled
-      ? nowMs < this.#tokensUntilMs
-        ? this.#tokens
-        : 0
-      : Math.max(1, burstOf(this.limits) / this.#gateways);
-    this.#alone ??= { level, atMs: nowMs };
+    this.#alone ??= { level: this.#levelAlone(nowMs), atMs: nowMs };
     this.#tokens = 0;
+  }
+
+  #levelAlone(nowMs: number): number {
+    // Before the book was heard of, all gateways may be as new as this one.
+    if (this.#settledAtMs === undefined) return this.#partOfBurst();
+    // Then what it still holds, and its part of the time since; not more than it may hold anyway.
+    const held = nowMs < this.#tokensUntilMs ? this.#tokens : 0;
+    const part = ((nowMs - this.#settledAtMs) * (this.limits.requestsPerSecond ?? 0)) / this.#gateways / 1000;
+    return Math.max(held, Math.min(held + part, this.#lease()));
+  }
+
+  #partOfBurst(): number {
+    return Math.max(1, burstOf(this.limits) / this.#gateways);
   }
 
   /** The counts of this day and month: a new one begins at nothing. */

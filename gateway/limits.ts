@@ -46,7 +46,8 @@ export const LIMITS_CACHE_MS = 5_000;
 /**
  * How a gateway keeps its share of a tenant's limits, in ms: the time whose requests it takes from the book at once; for how long it may use them; how
  * long a settlement may take before it goes by its own part; how long it does not ask again after there was no slot; after
- * which time a slot without use goes back; how often it tells that it lives, and what it counted.
+ * which time a slot without use goes back; how often it tells that it lives, and what it counted; when it tells that again although
+ * nothing came to it, as the book may have lost it.
  */
 export const QUOTA = {
   leaseMs: 100,
@@ -55,6 +56,7 @@ export const QUOTA = {
   fullMs: 50,
   giveBackMs: 100,
   tickMs: 1_000,
+  tellAgainMs: 10_000,
 } as const;
 /** API keys that a tenant, or the operator, may have at once. */
 export const KEYS_PER_TENANT_MAX = 100;

@@ -12,8 +12,13 @@ import type { TenantLimits } from './tenant-limits.ts';
 
 /** Time that stands still unless a test moves it. */
 let clockMs = 0;
+/** It moves by so much each time it is read. */
+let stepMs = 0;
 let now = new Date();
 let shared: QuotaBook;
+let emptyBook: () => void;
+/** Answers of the book wait for it. */
+let slow: Promise<void> | undefined;
 let settlements = 0;
 let away: 'refuses' | 'hangs' | undefined;
 const opened: Quotas[] = [];
@@ -25,13 +30,17 @@ beforeEach(() => {
   settlements = 0;
   away = undefined;
   stored.clear();
-  const book = memoryBook(() => clockMs);
+  stepMs = 0;
+  slow = undefined;
+  let book = memoryBook(() => clockMs);
+  emptyBook = () => (book = memoryBook(() => clockMs));
   shared = {
-    settle(tenant, account) {
+    async settle(tenant, account) {
       settlements++;
-      if (away === 'refuses') return Promise.reject(new Error('connection lost'));
+      if (away === 'refuses') throw new Error('connection lost');
       if (away === 'hangs') return new Promise(() => undefined);
-      return book.settle(tenant, account);
+      const [settlement] = await Promise.all([book.settle(tenant, account), slow]);
+      return settlement;
     },
   };
 });
@@ -51,7 +60,7 @@ function gateway(usedSince?: (tenant: string, since: string) => Promise<Used>): 
     book: shared,
     ...(usedSince === undefined ? {} : { usedSince }),
     now: () => now,
-    monotonicMs: () => clockMs,
+    monotonicMs: () => (clockMs += stepMs),
     randomBytes: (length) => new Uint8Array(randomBytes(length)),
     log: () => undefined,
   });
@@ -152,6 +161,13 @@ describe('requests under way', () => {
     expect((await a.admit('acme')).refusal).toBeDefined();
   });
 
+  test('that come at once all get the slots that are free', async () => {
+    limit({ concurrency: 8 });
+    const one = gateway();
+    const all = await Promise.all(Array.from({ length: 10 }, () => one.admit('acme')));
+    expect(all.filter(({ refusal }) => refusal === undefined).length).toBe(8);
+  });
+
   test('give their slot to another gateway soon', async () => {
     limit({ concurrency: 1 });
     const [a, b] = [gateway(), gateway()];
@@ -172,6 +188,34 @@ describe('requests under way', () => {
     expect((await other.admit('acme')).refusal).toBeDefined();
     clockMs += SLOTS_MS;
     expect((await other.admit('acme')).refusal).toBeUndefined();
+  });
+
+  test('are no more where a slot that is given back goes to another gateway before this one hears of it', async () => {
+    limit({ concurrency: 3 });
+    const [a, b] = [gateway(), gateway()];
+    const held = await Promise.all([a.admit('acme'), a.admit('acme'), a.admit('acme')]);
+    for (const one of held) if (one.refusal === undefined) one.release();
+    const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+    slow = answered;
+    const telling = a.standing('acme');
+    await sleep(1); // the book has it; its answer is on the way
+    slow = undefined;
+    const late = [a.admit('acme'), a.admit('acme')];
+    const others = await Promise.all([b.admit('acme'), b.admit('acme'), b.admit('acme')]);
+    answer();
+    await telling;
+    const through = [...others, ...(await Promise.all(late))].filter(({ refusal }) => refusal === undefined);
+    expect(through.length).toBe(3);
+  });
+
+  test('are refused as too many, not as too fast, also where each settlement takes longer than its word counts', async () => {
+    limit({ concurrency: 1 });
+    const [a, b] = [gateway(), gateway()];
+    await a.admit('acme');
+    stepMs = QUOTA.fullMs;
+    const { refusal } = await b.admit('acme');
+    expect(refusal?.error.message).toBe('the tenant has 1 requests under way, the most it may have');
+    expect(refusal?.fields).toEqual({});
   });
 
   test('that last keep their slot', async () => {
@@ -205,6 +249,50 @@ describe('quotas of a day and a month', () => {
     await b.standing('acme');
     expect(await burst(b, 1)).toMatchObject({ through: 0, code: 'CFN_QUOTA_EXCEEDED' });
     now = new Date('2026-12-01T00:00:00Z');
+    expect((await burst(b, 1)).through).toBe(1);
+  });
+
+  test('never count less than before: a book that was emptied hears it again, also from a gateway with nothing to do', async () => {
+    limit({ day: { requests: 10 } });
+    const [a, b] = [gateway(), gateway()];
+    await burst(a, 3);
+    await burst(b, 4);
+    await b.standing('acme');
+    const counted = async (one: Quotas): Promise<number | undefined> => (await one.standing('acme')).used?.day.requests;
+    expect(await counted(a)).toBe(7);
+    emptyBook();
+    expect(await counted(a)).toBe(7);
+    const fresh = gateway();
+    clockMs += QUOTA.tellAgainMs;
+    await expect.poll(() => counted(fresh), { timeout: 10_000 }).toBe(7);
+  });
+
+  test('are as they were for a clock that was set ahead and back', async () => {
+    limit({ day: { requests: 3 }, month: { requests: 3 } });
+    const one = gateway();
+    await burst(one, 3);
+    now = new Date('2026-12-24T12:00:00Z');
+    expect((await burst(one, 1)).through).toBe(1);
+    now = new Date('2026-11-23T12:00:01Z');
+    expect(await burst(one, 1)).toMatchObject({ through: 0, code: 'CFN_QUOTA_EXCEEDED' });
+    now = new Date('2026-12-24T12:00:01Z');
+    expect((await burst(one, 5)).through).toBe(2);
+  });
+
+  test('do not begin a period with what a settlement says of the one before', async () => {
+    limit({ day: { requests: 3 } });
+    const [a, b] = [gateway(), gateway()];
+    await burst(a, 3);
+    await a.standing('acme');
+    const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+    slow = answered;
+    const telling = b.standing('acme');
+    await sleep(1);
+    now = new Date('2026-11-24T00:00:00Z');
+    b.add('acme', { engineMs: 1, bytes: 1 });
+    slow = undefined;
+    answer();
+    expect((await telling).used?.day.requests).toBe(0);
     expect((await burst(b, 1)).through).toBe(1);
   });
 

@@ -21,8 +21,9 @@ export interface ShareDependencies {
 }
 
 interface Count {
-  period: Period;
+  readonly period: Period;
   own: Used;
+  /** Never goes down: a book that lost what others told has not made it undone. */
   others: Used;
 }
 
@@ -54,7 +55,9 @@ export class TenantShare {
   #alone: { level: number; atMs: number } | undefined;
   #settling: Promise<void> | undefined;
   #givingBack: NodeJS.Timeout | undefined;
-  readonly #counts: Count[];
+  readonly #counts: Record<PeriodName, Count>;
+  /** Of periods just left: a clock that is set back finds them as they were. */
+  readonly #left = new Map<PeriodName, Count>();
 
   /** @param counted what is known to have been used in these periods, told by this gateway from now on */
   constructor(
@@ -67,11 +70,8 @@ export class TenantShare {
     this.limits = limits;
     this.#deps = deps;
     const now = deps.now();
-    this.#counts = (['day', 'month'] as const).map((name) => ({
-      period: periodOf(name, now),
-      own: counted[name],
-      others: NOTHING,
-    }));
+    const count = (name: PeriodName): Count => ({ period: periodOf(name, now), own: counted[name], others: NOTHING });
+    this.#counts = { day: count('day'), month: count('month') };
   }
 
   /** Lets one request through, which then {@link release}s; or says why not. */
@@ -88,7 +88,8 @@ export class TenantShare {
       }
     }
     const last = this.#take();
-    return last === 'ask' ? this.#tooFast(1_000) : last;
+    if (last !== 'ask') return last;
+    return this.limits.requestsPerSecond === undefined ? this.#tooMany() : this.#tooFast(1_000);
   }
 
   release(): void {
@@ -103,9 +104,11 @@ export class TenantShare {
     for (const count of this.#current()) count.own = plus(count.own, used);
   }
 
-  /** The book is to hear of it: of what was counted, or that this gateway lives and holds slots. */
+  /** The book is to hear of it: of what was counted, again where it may have lost that, or that this gateway lives and holds slots. */
   isStale(): boolean {
-    return this.#untold || this.#inUse > 0 || this.#slots > 0 || this.#alone !== undefined;
+    if (this.#untold || this.#inUse > 0 || this.#slots > 0 || this.#alone !== undefined) return true;
+    const sinceMs = this.#deps.monotonicMs() - (this.#settledAtMs ?? Number.NEGATIVE_INFINITY);
+    return sinceMs >= QUOTA.tellAgainMs && this.#current().some(hasCounted);
   }
 
   /** By all gateways, as far as known here. */
@@ -171,19 +174,14 @@ export class TenantShare {
   #slot(nowMs: number): true | 'ask' | Refusal {
     const { concurrency } = this.limits;
     if (concurrency === undefined) return true;
-    const tooMany = (): Refusal => ({
-      error: new CfnError(
-        'CFN_RATE_LIMITED',
-        `the tenant has ${concurrency} requests under way, the most it may have`,
-        {
-          retryAfterSeconds: 1,
-        },
-      ),
-      fields: {},
-    });
-    if (this.#alone !== undefined) return this.#inUse < Math.ceil(concurrency / this.#gateways) || tooMany();
+    if (this.#alone !== undefined) return this.#inUse < Math.ceil(concurrency / this.#gateways) || this.#tooMany();
     if (this.#inUse < this.#slots) return true;
-    return nowMs < this.#fullUntilMs ? tooMany() : 'ask';
+    return nowMs < this.#fullUntilMs ? this.#tooMany() : 'ask';
+  }
+
+  #tooMany(): Refusal {
+    const message = `the tenant has ${this.limits.concurrency ?? 0} requests under way, the most it may have`;
+    return { error: new CfnError('CFN_RATE_LIMITED', message, { retryAfterSeconds: 1 }), fields: {} };
   }
 
   #tooFast(retryMs: number): Refusal {
@@ -232,6 +230,9 @@ export class TenantShare {
     const inUse = this.#inUse;
     const asks = this.#waiting > 0 || this.#hungry;
     const wanted = asks ? Math.max(0, Math.max(this.#waiting, this.#lease()) - this.#tokens) : 0;
+    const wantedSlots = inUse + this.#waiting + (asks || inUse > 0 ? this.#spareSlots() : 0);
+    // What is given back may be another's before we hear of it.
+    this.#slots = Math.min(this.#slots, wantedSlots);
     this.#hungry = false;
     this.#untold = false;
     try {
@@ -240,14 +241,7 @@ export class TenantShare {
         book.settle(this.#tenant, {
           gateway,
           rate: perSecond === undefined ? undefined : { perSecond, burst: burstOf(this.limits), wanted },
-          slots:
-            concurrency === undefined
-              ? undefined
-              : {
-                  max: concurrency,
-                  inUse,
-                  wanted: inUse + this.#waiting + (asks || inUse > 0 ? this.#spareSlots() : 0),
-                },
+          slots: concurrency === undefined ? undefined : { max: concurrency, inUse, wanted: wantedSlots },
           periods: counts.map(({ period, own }) => ({
             id: period.id,
             keepSeconds: Math.ceil((period.endsAt.getTime() - period.startsAt.getTime()) / 1000) + 86_400,
@@ -255,9 +249,9 @@ export class TenantShare {
           })),
         }),
       );
-      this.#apply(settlement, wanted, monotonicMs());
+      this.#apply(settlement, wanted, wantedSlots, monotonicMs());
       for (const [i, count] of counts.entries())
-        count.others = minus(settlement.used[i] ?? NOTHING, told[i] ?? NOTHING);
+        count.others = most(count.others, minus(settlement.used[i] ?? NOTHING, told[i] ?? NOTHING));
     } catch (cause) {
       this.#untold = true;
       this.#goAlone(monotonicMs());
@@ -265,7 +259,7 @@ export class TenantShare {
     }
   }
 
-  #apply({ tokens, retryMs, slots, gateways }: Settlement, wanted: number, nowMs: number): void {
+  #apply({ tokens, retryMs, slots, gateways }: Settlement, wanted: number, wantedSlots: number, nowMs: number): void {
     this.#settledAtMs = nowMs;
     this.#alone = undefined;
     this.#gateways = Math.max(1, gateways);
@@ -275,7 +269,8 @@ export class TenantShare {
       this.#emptyUntilMs = tokens < wanted ? nowMs + retryMs : 0;
     }
     this.#slots = slots;
-    const full = this.limits.concurrency !== undefined && slots < this.#inUse + this.#waiting;
+    // Held against what was asked: who came meanwhile has not been refused by the book.
+    const full = this.limits.concurrency !== undefined && slots < wantedSlots;
     this.#fullUntilMs = full ? nowMs + QUOTA.fullMs : 0;
   }
 
@@ -300,16 +295,19 @@ export class TenantShare {
   /** The counts of this day and month: a new one begins at nothing. */
   #current(): readonly Count[] {
     const now = this.#deps.now();
-    for (const count of this.#counts) {
+    for (const name of ['day', 'month'] as const) {
+      const count = this.#counts[name];
       if (now >= count.period.startsAt && now < count.period.endsAt) continue;
-      count.period = periodOf(count.period.name, now);
-      count.own = NOTHING;
-      count.others = NOTHING;
+      const period = periodOf(name, now);
+      const before = this.#left.get(name);
+      this.#left.set(name, count);
+      this.#counts[name] = before?.period.id === period.id ? before : { period, own: NOTHING, others: NOTHING };
     }
-    return this.#counts;
+    return [this.#counts.day, this.#counts.month];
   }
 }
 
+const hasCounted = ({ own }: Count): boolean => own.requests > 0 || own.engineMs > 0 || own.bytes > 0;
 const plus = (a: Used, b: Used): Used => ({
   requests: a.requests + b.requests,
   engineMs: a.engineMs + b.engineMs,
@@ -319,6 +317,11 @@ const minus = (a: Used, b: Used): Used => ({
   requests: Math.max(0, a.requests - b.requests),
   engineMs: Math.max(0, a.engineMs - b.engineMs),
   bytes: Math.max(0, a.bytes - b.bytes),
+});
+const most = (a: Used, b: Used): Used => ({
+  requests: Math.max(a.requests, b.requests),
+  engineMs: Math.max(a.engineMs, b.engineMs),
+  bytes: Math.max(a.bytes, b.bytes),
 });
 
 function within<T>(ms: number, work: Promise<T>): Promise<T> {

@@ -174,9 +174,13 @@ describe('keys', () => {
     await expect(known.verify(await provider.token())).rejects.toMatchObject(unreachable);
   });
 
-  test('of an issuer that is down are asked for again after a while, and not before', async () => {
+  test.each<[string, (response: ServerResponse) => void]>([
+    ['is down', (response) => void response.destroy()],
+    ['says that it is busy', (response) => void response.writeHead(503).end()],
+    ['answers with something else', (response) => void response.end('<html>')],
+  ])('of an issuer that %s are asked for again after a while, and not before', async (_, answer) => {
     const known = open({}, 60_000);
-    provider.answer = (response) => response.destroy();
+    provider.answer = answer;
     for (let i = 0; i < 5; i++) await expect(known.verify(await provider.token())).rejects.toMatchObject(unreachable);
     expect(provider.fetched).toBe(1);
     provider.answer = undefined;

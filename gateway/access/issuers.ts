@@ -172,7 +172,7 @@ function holds(claims: Readonly<Record<string, unknown>>, name: string, text: st
 /** The issuer's keys, by jose: cached, fetched anew for a key id that is not there, at most once in a while. */
 function keysOf({ issuer, jwksUri }: Issuer, deps: IssuersDependencies): JWTVerifyGetKey {
   const { cooldownMs = ISSUER_FETCH.cooldownMs } = deps;
-  const get = restrained(deps, cooldownMs);
+  const { get, failed } = restrained(deps, cooldownMs);
   let keys: Promise<JWTVerifyGetKey> | undefined;
   const open = async (): Promise<JWTVerifyGetKey> =>
     createRemoteJWKSet(new URL(jwksUri ?? (await discovered(issuer, get))), {
@@ -189,6 +189,7 @@ function keysOf({ issuer, jwksUri }: Issuer, deps: IssuersDependencies): JWTVeri
       )(header, token);
     } catch (cause) {
       if (isRefusalOfKeys(cause)) throw cause;
+      failed(cause);
       throw new CfnError('CFN_ISSUER_UNREACHABLE', `${issuer} does not give its keys`, { cause });
     } finally {
       // What could not be discovered is looked for again.
@@ -222,20 +223,23 @@ type Get = (url: string, init: RequestInit) => Promise<Response>;
 
 /**
  * Fetches no more than {@link ISSUER_FETCH}`.bytes`, and after a failure nothing for a while: tokens that name an issuer cost their sender
- * nothing, and must not become requests to an issuer that is down.
+ * nothing, and must not become requests to an issuer that is down, or that answers with what are no keys.
  */
-function restrained({ fetch, monotonicMs }: IssuersDependencies, cooldownMs: number): Get {
+function restrained(
+  { fetch, monotonicMs }: IssuersDependencies,
+  cooldownMs: number,
+): { readonly get: Get; readonly failed: (cause: unknown) => void } {
+  const restraint = new CfnError('CFN_ISSUER_UNREACHABLE', 'the identity provider failed a moment ago');
   let failedMs = Number.NEGATIVE_INFINITY;
-  return async (url, init) => {
-    if (monotonicMs() - failedMs < cooldownMs)
-      throw new CfnError('CFN_ISSUER_UNREACHABLE', 'the identity provider failed a moment ago');
-    try {
+  return {
+    async get(url, init) {
+      if (monotonicMs() - failedMs < cooldownMs) throw restraint;
       const response = await fetch(url, init);
       return new Response(await boundedBody(response), { status: response.status });
-    } catch (cause) {
-      failedMs = monotonicMs();
-      throw cause;
-    }
+    },
+    failed(cause) {
+      if (cause !== restraint) failedMs = monotonicMs();
+    },
   };
 }
 

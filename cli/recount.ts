@@ -57,7 +57,7 @@ const blockSchema = z.strictObject({
 
 /**
  * Counts what the ledger sealed again, taking nothing of the gateway's word: the chain of batches, the tree of each hour, the signature of
- * each receipt of the caller under a worker key that appraised evidence binds, and the sums by function.
+ * each receipt of the caller under a worker key that appraised evidence binds, that none is there twice, and the sums by function.
  *
  * @throws {CfnError} `CFN_BATCH_INVALID` where chain, tree or sums do not hold; `CFN_RECEIPT_INVALID`, and what an appraisal refuses
  */
@@ -73,15 +73,19 @@ export async function recount(api: Api, options: RecountOptions): Promise<Recoun
 
   const verifyWorker = workerKeys(api, options.policy);
   const sums = new Map<string, Required<UsageRow>>();
+  const seen = new Set<string>();
   const hours = chain.filter(
     ({ batch }) => parseHour(batch.hour) >= parseHour(from) && parseHour(batch.hour) < parseHour(to),
   );
   let [receipts, leaves] = [0, 0];
   for (const { batch } of hours) {
-    const own = await readHour(api, batch);
     leaves += batch.size;
-    for (const jws of own) {
-      add(sums, await verifyReceipt(jws, await verifyWorker(claimsOf(jws))));
+    for await (const jws of readHour(api, batch)) {
+      const receipt = await verifyReceipt(jws, await verifyWorker(claimsOf(jws)));
+      if (seen.has(receipt.id))
+        throw new CfnError('CFN_BATCH_INVALID', `the receipt of request ${receipt.id} is in the ledger twice`);
+      seen.add(receipt.id);
+      add(sums, receipt);
       receipts += 1;
     }
   }
@@ -115,7 +119,10 @@ async function readChain(api: Api, ledgerKey: string | undefined): Promise<Link[
 /** @throws {CfnError} `CFN_BATCH_INVALID` when what was kept last time is not in the chain */
 async function holdCheckpoint(chain: readonly Link[], { checkpoint, cwd }: RecountOptions): Promise<void> {
   if (checkpoint === undefined) return;
-  const kept = await readFile(resolve(cwd, checkpoint), 'utf8').catch(() => undefined);
+  const kept = await readFile(resolve(cwd, checkpoint), 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return undefined;
+    throw new CfnError('CFN_USAGE', `cannot read ${checkpoint}`, { cause });
+  });
   if (kept !== undefined && !chain.some(({ jws }) => jws === kept.trim()))
     throw new CfnError(
       'CFN_BATCH_INVALID',
@@ -123,26 +130,23 @@ async function holdCheckpoint(chain: readonly Link[], { checkpoint, cwd }: Recou
     );
 }
 
-/** The caller's receipts of an hour, after all its leaves made the root that was signed. */
-async function readHour(api: Api, batch: VerifiedBatch['batch']): Promise<string[]> {
-  const own: string[] = [];
-  const leaves: Uint8Array[] = [];
-  for (let block = 0; block < Math.ceil(batch.size / RECEIPT_BLOCK); block++) {
-    const page = await api.json('GET', `/v1/batches/${batch.hour}/blocks/${block}`, blockSchema);
-    for (const entry of page.leaves) {
-      if ('leaf' in entry) leaves.push(fromHex(entry.leaf));
-      else {
-        leaves.push(leafHash(utf8(entry.receipt)));
-        own.push(entry.receipt);
-      }
-    }
+/**
+ * The caller's receipts of an hour, a block at a time, which is what is in memory. They count only when it ends without a throw: then all leaves
+ * made the root that was signed.
+ */
+async function* readHour(api: Api, batch: VerifiedBatch['batch']): AsyncGenerator<string> {
+  const altered = (): CfnError =>
+    new CfnError('CFN_BATCH_INVALID', `the receipts of the hour from ${batch.hour} are not those that were sealed`);
+  const roots: Uint8Array[] = [];
+  for (let left = batch.size; left > 0; left -= RECEIPT_BLOCK) {
+    const { leaves } = await api.json('GET', `/v1/batches/${batch.hour}/blocks/${roots.length}`, blockSchema);
+    if (leaves.length !== Math.min(left, RECEIPT_BLOCK)) throw altered();
+    // A block is a full subtree, so its root stands for it in the tree of the hour.
+    const hashes = leaves.map((entry) => ('leaf' in entry ? fromHex(entry.leaf) : leafHash(utf8(entry.receipt))));
+    roots.push(merkleTree(hashes).root);
+    for (const entry of leaves) if ('receipt' in entry) yield entry.receipt;
   }
-  if (leaves.length !== batch.size || toHex(merkleTree(leaves).root) !== batch.root)
-    throw new CfnError(
-      'CFN_BATCH_INVALID',
-      `the receipts of the hour from ${batch.hour} are not those that were sealed`,
-    );
-  return own;
+  if (toHex(merkleTree(roots).root) !== batch.root) throw altered();
 }
 
 /** The receipt key of a worker, once per worker, from evidence that holds as of the receipt. */

@@ -173,6 +173,29 @@ describe('cfn usage verify', () => {
     const run = cfn(tenantToken, 'usage', 'verify', '--checkpoint', 'elsewhere.jws', '--json');
     expect(await code(run)).toEqual([4, 'CFN_BATCH_INVALID']);
   });
+
+  test('a checkpoint that cannot be read is not taken for none', async () => {
+    expect(await code(cfn(tenantToken, 'usage', 'verify', '--checkpoint', '.', '--json'))).toEqual([2, 'CFN_USAGE']);
+  });
+
+  test('INV-43 receipts that are sealed and charged a second time are refused', async () => {
+    sqlite(`INSERT INTO receipts SELECT 'f' || substr(id, 2), hour + 1, worker, sequence, tenant, jws FROM receipts;
+      INSERT INTO function_usage SELECT hour + 1, tenant, name, requests, failed, engine_calls, engine_us, cpu_us,
+        request_bytes, response_bytes, egress_bytes FROM function_usage`);
+    const now = (): Date => new Date(Date.now() + 4 * HOUR_MS);
+    const later = await openHouse({ stateFolder: first.stateFolder, policy: first.policy, now });
+    await expect
+      .poll(() => later.logs.some((line) => line.includes('receipts.sealed')), { timeout: 10_000 })
+      .toBe(true);
+    const ended = inProcess(['usage', 'verify', '--json'], {
+      CFN_GATEWAY: later.gateway.url,
+      CFN_TOKEN: readFileSync(join(first.stateFolder, 'operator.token'), 'utf8'),
+      CFN_POLICY: policy,
+    });
+    expect(await code(ended)).toEqual([4, 'CFN_BATCH_INVALID']);
+    expect((await ended).stderr).toContain('twice');
+    await later.gateway.stop();
+  });
 });
 
 interface Kept {

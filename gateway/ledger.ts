@@ -28,6 +28,7 @@ export interface Ledger {
   receipt(id: string): Promise<string | undefined>;
   /** @throws {CfnError} `CFN_STORE_FAILED` while receipts cannot be written: work that cannot be counted is not taken on. */
   checkWritable(): void;
+  /** Resolves when what was taken before is durable, or was tried in vain. */
   flush(): Promise<void>;
 }
 
@@ -46,6 +47,7 @@ export function ledger(deps: {
   /** By their text: while the store is away, a worker tells the same ones again and again. */
   let queue = new Map<string, LedgerEntry>();
   let timer: NodeJS.Timeout | undefined;
+  let writing: Promise<void> = Promise.resolve();
 
   /** @param call what this gateway asked for, where the receipt came with its answer */
   async function take(
@@ -81,6 +83,10 @@ export function ledger(deps: {
 
   async function flush(): Promise<void> {
     await Promise.all(verifying);
+    await (writing = writing.then(write)); // what an earlier one writes is not durable yet
+  }
+
+  async function write(): Promise<void> {
     clearTimeout(timer);
     timer = undefined;
     if (queue.size === 0) return;

@@ -5,20 +5,22 @@ import { CfnError, isErrorCode } from './errors.ts';
 import { digestSchema, nameSchema } from './manifest.ts';
 
 const count = z.int().nonnegative();
+/** What is summed, and charged: no request comes near it, and sums over thousands of receipts that say it are exact still. */
+const summed = count.max(2 ** 40);
 /** Workers write whole microseconds: at most three decimals. */
 const milliseconds = z
   .number()
   .nonnegative()
-  .max(Number.MAX_SAFE_INTEGER / 1000);
+  .max(2 ** 30);
 const nameOrNone = z.union([nameSchema, z.literal('')]);
 
 const egressUseSchema = z.strictObject({
   /** As in the manifest: with the port where that is not 443. */
   host: z.string(),
-  calls: count,
+  calls: summed,
   /** Inside TLS: heads and bodies. */
-  bytesSent: count,
-  bytesReceived: count,
+  bytesSent: summed,
+  bytesReceived: summed,
 });
 export type EgressUse = z.infer<typeof egressUseSchema>;
 
@@ -45,13 +47,13 @@ export const receiptSchema = z.strictObject({
       model: z.string(),
       digest: digestSchema,
       policy: digestSchema,
-      usage: z.strictObject({ engineMs: milliseconds, engineCalls: count }).optional(),
+      usage: z.strictObject({ engineMs: milliseconds, engineCalls: summed }).optional(),
     }),
   ),
   /** SHA-256 and length of the sealed request: whole, or as far as it was read where it was refused. */
-  request: z.strictObject({ digest: digestSchema, bytes: count }),
+  request: z.strictObject({ digest: digestSchema, bytes: summed }),
   /** SHA-256 and length of the sealed response up to its final chunk, which carries this receipt. */
-  response: z.strictObject({ digest: digestSchema, bytes: count, status: z.int().min(100).max(599) }),
+  response: z.strictObject({ digest: digestSchema, bytes: summed, status: z.int().min(100).max(599) }),
   /** `ok`, or the error code that the caller was answered with. */
   outcome: z.string().refine((value) => value === 'ok' || isErrorCode(value)),
   usage: z.strictObject({
@@ -59,7 +61,7 @@ export const receiptSchema = z.strictObject({
     wallMs: milliseconds,
     /** Of all models. */
     engineMs: milliseconds,
-    engineCalls: count,
+    engineCalls: summed,
   }),
   /** Hosts that the function sent requests to, with what went over their connections; failed calls included. */
   egress: z.array(egressUseSchema),
@@ -83,6 +85,8 @@ export type Receipt = z.infer<typeof receiptSchema>;
 export const microseconds = (ms: number): number => Math.round(ms * 1000);
 
 const JWS_TYPE = 'cfn-receipt+jws';
+/** Longest receipt: of all models and hosts that a manifest can name, it has some 44,000 characters. */
+const JWS_CHARACTERS_MAX = 65_536;
 
 /** Signs with Ed25519 (RFC 8032): 64 bytes. */
 export type ReceiptSigner = (signingInput: Uint8Array<ArrayBuffer>) => Uint8Array | Promise<Uint8Array>;
@@ -115,6 +119,7 @@ async function importKey(publicKey: string): Promise<CryptoKey> {
  */
 export async function verifyReceipt(jws: string, publicKey: string): Promise<Receipt> {
   try {
+    if (jws.length > JWS_CHARACTERS_MAX) throw new Error('length');
     const key = await importKey(publicKey);
     const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] });
     if (protectedHeader.typ !== JWS_TYPE) throw new Error('typ');

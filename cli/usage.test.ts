@@ -179,7 +179,7 @@ describe('cfn usage verify', () => {
   });
 
   test('INV-43 receipts that are sealed and charged a second time are refused', async () => {
-    sqlite(`INSERT INTO receipts SELECT 'f' || substr(id, 2), hour + 1, worker, sequence, tenant, jws FROM receipts;
+    sqlite(`INSERT INTO receipts SELECT lower(hex(randomblob(16))), hour + 1, worker, sequence, tenant, jws FROM receipts;
       INSERT INTO function_usage SELECT hour + 1, tenant, name, requests, failed, engine_calls, engine_us, cpu_us,
         request_bytes, response_bytes, egress_bytes FROM function_usage`);
     const now = (): Date => new Date(Date.now() + 4 * HOUR_MS);

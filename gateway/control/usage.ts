@@ -19,15 +19,17 @@ import type { UsageQuery } from '../store/index.ts';
 export function usageRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   const may = guard(gateway);
   app.get('/v1/usage', may('usage:read'), async (c) => {
-    const query = usageQuery(c, gateway.now(), scopeOf(c.get('caller')));
     await gateway.ledger.flush();
+    const sealed = (await gateway.store.newestBatch())?.hour ?? -1;
+    // Where a gateway's clock is behind, receipts are in the hour after the newest that is sealed.
+    const endHour = Math.max(hourOf(gateway.now()) + 1, sealed + 2);
+    const query = usageQuery(c, endHour, scopeOf(c.get('caller')));
     if (c.req.query('format') === 'csv') {
       return c.body(usageCsv(query.by, await allRows(gateway, query)), 200, {
         'content-type': 'text/csv; charset=utf-8; header=present',
         'content-disposition': `attachment; filename="usage-by-${query.by}.csv"`,
       });
     }
-    const sealed = (await gateway.store.newestBatch())?.hour ?? -1;
     const usage = await gateway.store.usage(query);
     const answer: UsageAnswer = {
       by: query.by,
@@ -41,14 +43,17 @@ export function usageRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   });
 }
 
-/** @throws {CfnError} `CFN_INPUT_INVALID` */
-function usageQuery(c: AppContext, now: Date, tenant: string | undefined): UsageQuery {
+/**
+ * @param endHour the first that nothing can be in yet
+ * @throws {CfnError} `CFN_INPUT_INVALID`
+ */
+function usageQuery(c: AppContext, endHour: number, tenant: string | undefined): UsageQuery {
   const { by = 'function', from, to, format = 'json', after } = c.req.query();
   const parsed = usageBySchema.safeParse(by);
   if (!parsed.success) throw new CfnError('CFN_INPUT_INVALID', 'by: expected function, tenant or model');
   if (format !== 'json' && format !== 'csv') throw new CfnError('CFN_INPUT_INVALID', 'format: expected json or csv');
   const fromHour = from === undefined ? 0 : parseHour(from);
-  const toHour = to === undefined ? Math.max(hourOf(now) + 1, fromHour) : parseHour(to);
+  const toHour = to === undefined ? Math.max(endHour, fromHour) : parseHour(to);
   if (toHour < fromHour) throw new CfnError('CFN_INPUT_INVALID', 'to is before from');
   return { by: parsed.data, tenant, fromHour, toHour, after, limit: LIST_MAX };
 }

@@ -12,13 +12,15 @@ let written: string[];
 let acknowledged: number[];
 let outcomes: ReceiptOutcome[];
 let durable: Promise<void> | undefined;
+let attempts: number;
 let receipts: Ledger;
 
 beforeEach(() => {
-  [written, acknowledged, outcomes, durable] = [[], [], [], undefined];
+  [written, acknowledged, outcomes, durable, attempts] = [[], [], [], undefined, 0];
   receipts = ledger({
     store: {
       addReceipts: async (entries) => {
+        attempts++;
         await durable;
         written.push(...entries.map(({ receipt: { id } }) => id));
         return entries.length;
@@ -119,4 +121,15 @@ test('a receipt is not missed while the store writes it', async () => {
   resolve();
   expect(await asked).toBe('kept');
   await writing;
+});
+
+test('however many ask, a store that fails slowly is tried once more, not once for each', async () => {
+  const { promise, reject } = Promise.withResolvers<void>();
+  durable = promise;
+  receipts.collect(await signed(), worker.admitted);
+  const asked = Array.from({ length: 20 }, () => receipts.receipt(ID));
+  await expect.poll(() => attempts).toBe(1);
+  reject(new Error('the store is away'));
+  await Promise.all(asked);
+  expect(attempts).toBeLessThanOrEqual(2);
 });

@@ -48,6 +48,7 @@ export function ledger(deps: {
   let queue = new Map<string, LedgerEntry>();
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<void> = Promise.resolve();
+  let waiting: Promise<void> | undefined;
 
   /** @param call what this gateway asked for, where the receipt came with its answer */
   async function take(
@@ -83,7 +84,12 @@ export function ledger(deps: {
 
   async function flush(): Promise<void> {
     await Promise.all(verifying);
-    await (writing = writing.then(write)); // what an earlier one writes is not durable yet
+    // What an earlier one writes is not durable yet. All who come meanwhile wait for one more.
+    waiting ??= writing.then(() => {
+      waiting = undefined;
+      return (writing = write());
+    });
+    await waiting;
   }
 
   async function write(): Promise<void> {

@@ -69,6 +69,10 @@ describe('what a worker keeps is taken, and acknowledged when it is durable', ()
       () => signed({ egress: [{ host: 'x'.repeat(70_000), calls: 1, bytesSent: 1, bytesReceived: 1 }] }),
     ],
     ['with a sequence that is no number of JavaScript', () => signed({ sequence: 2 ** 53 })],
+    [
+      'of a model without a name, which would be a row of its own',
+      () => signed({ models: [{ binding: 'M', model: '=cmd()', digest, policy: digest }] }),
+    ],
     ['that is no receipt', async () => 'x.y.z'],
   ])('not one %s', async (_, make) => {
     receipts.collect(await make(), worker.admitted);

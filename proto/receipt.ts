@@ -2,7 +2,7 @@ import { compactVerify, importJWK, type CryptoKey } from 'jose';
 import { z } from 'zod';
 import { fromUtf8, toBase64url, utf8 } from './bytes.ts';
 import { CfnError, isErrorCode } from './errors.ts';
-import { digestSchema, nameSchema } from './manifest.ts';
+import { digestSchema, modelReferenceSchema, nameSchema } from './manifest.ts';
 
 const count = z.int().nonnegative();
 /** What is summed, and charged: no request comes near it, and sums over thousands of receipts that say it are exact still. */
@@ -44,7 +44,7 @@ export const receiptSchema = z.strictObject({
   models: z.array(
     z.strictObject({
       binding: z.string(),
-      model: z.string(),
+      model: modelReferenceSchema,
       digest: digestSchema,
       policy: digestSchema,
       usage: z.strictObject({ engineMs: milliseconds, engineCalls: summed }).optional(),

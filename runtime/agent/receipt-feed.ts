@@ -21,8 +21,9 @@ export async function serveReceipts(
   stopping: AbortSignal,
 ): Promise<void> {
   const over = new AbortController();
-  stopping.addEventListener('abort', () => over.abort(), { once: true });
-  for (const event of ['cancelled', 'close', 'error', 'end']) call.once(event, () => over.abort());
+  const stop = (): void => over.abort();
+  stopping.addEventListener('abort', stop, { once: true });
+  for (const event of ['cancelled', 'close', 'error', 'end']) call.once(event, stop);
   call.on('data', ({ sequences }: ReceiptAcknowledgement) => book.acknowledge(sequences ?? []));
   const told = new Map<number, number>();
   for (let isNew = true; !over.signal.aborted && !stopping.aborted; isNew = false) {
@@ -39,5 +40,6 @@ export async function serveReceipts(
     for (const sequence of told.keys()) if (!outstanding.has(sequence)) told.delete(sequence);
     await sleep(RESEND_MS / 2, undefined, { signal: over.signal, ref: false }).catch(() => undefined);
   }
+  stopping.removeEventListener('abort', stop); // it outlives many streams
   call.end();
 }

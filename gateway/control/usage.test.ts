@@ -23,7 +23,7 @@ test('what is used while the clock is behind what was sealed is seen', async () 
   await behind.gateway.stop();
 }, 60_000);
 
-async function used({ call, operator }: House): Promise<number | undefined> {
-  const answer = await call('GET', '/v1/usage', { token: operator });
+async function used(house: House): Promise<number | undefined> {
+  const answer = await house.call('GET', '/v1/usage', { token: house.operator });
   return ((await answer.json()) as { usage: { requests: number }[] }).usage[0]?.requests;
 }

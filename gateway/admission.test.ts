@@ -49,8 +49,8 @@ interface Gate {
   readonly outcomes: string[];
 }
 
-function gate(options: { leaseMs?: number; certificate?: ClientCertificate } = {}): Gate {
-  const registry = memoryRegistry(now);
+function gate(options: { leaseMs?: number; certificate?: ClientCertificate; now?: () => Date } = {}): Gate {
+  const registry = memoryRegistry(() => performance.now());
   const evidence = new Map<string, string>();
   const outcomes: string[] = [];
   const admitting = admission({
@@ -61,7 +61,8 @@ function gate(options: { leaseMs?: number; certificate?: ClientCertificate } = {
     store: { addEvidence: async (digest, json) => void evidence.set(digest, json) },
     feeds: { follow: () => undefined, leave: () => undefined },
     leaseMs: options.leaseMs ?? 60_000,
-    now,
+    now: options.now ?? now,
+    monotonicMs: () => performance.now(),
     randomBytes: random,
     log: () => {},
     onOutcome: (outcome) => outcomes.push(outcome),
@@ -178,6 +179,25 @@ test('INV-01 a worker that turns bad is out at the next challenge, and back when
   expect(admitting.connection(workerId)).toBeUndefined();
   bad = false;
   await until(() => registry.get(workerId) !== undefined);
+});
+
+test('a wall clock that is set ends no lease, and keeps no silent worker', async () => {
+  let setMs = 0;
+  let silent = false;
+  const clock = (): Date => new Date(Date.now() + setMs);
+  const { registry, admitting, outcomes } = gate({ leaseMs: 1_000, now: clock });
+  const { address, workerId } = await worker({
+    tamper: (it) => (silent ? new Promise<never>(() => undefined) : it),
+  });
+  await admitting.admit(address);
+  setMs = 10 * 60_000; // policy and keys hold for longer
+  expect(registry.get(workerId)).toBeDefined();
+  expect(registry.live()).toHaveLength(1);
+  await until(() => outcomes.length >= 2); // and so is the next one given
+  expect(outcomes).toEqual(['ok', 'ok']);
+  silent = true;
+  setMs = 0;
+  await until(() => registry.get(workerId) === undefined);
 });
 
 test('a killed worker leaves at the latest with its lease; a new one at the address is admitted by itself', async () => {

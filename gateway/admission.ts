@@ -20,6 +20,8 @@ export interface AdmissionDependencies {
   readonly feeds: Pick<ReceiptFeeds, 'follow' | 'leave'>;
   readonly leaseMs: number;
   readonly now: () => Date;
+  /** The clock of {@link Registry}. */
+  readonly monotonicMs: () => number;
   readonly randomBytes: (length: number) => Uint8Array;
   readonly log: Log;
   /** Told of every outcome: `ok`, or the code of the refusal. */
@@ -55,7 +57,7 @@ interface Watch {
 
 /** Life of a worker at the gateway (design §4): nonce, evidence, appraisal, lease, and again at half the lease. */
 export function admission(deps: AdmissionDependencies): Admission {
-  const { registry, leaseMs, now, log } = deps;
+  const { registry, leaseMs, now, monotonicMs, log } = deps;
   const watches = new Map<string, Watch>();
   const connections = new Map<string, WorkerConnection>();
   const watchOf = (workerId: string): Watch | undefined =>
@@ -75,14 +77,15 @@ export function admission(deps: AdmissionDependencies): Admission {
   async function challenge(watch: Watch): Promise<AdmittedWorker> {
     const connection = (watch.connection ??= await connect(watch));
     // The lease counts from before the question: a slow answer does not stretch it.
-    const askedAt = now();
+    const [askedAt, askedMs] = [now(), monotonicMs()];
     const { evidence, nonce } = await connection.evidence(deps.randomBytes(32), true);
     const result = await appraise(evidence, { nonce, policy: deps.policy, now: now() });
     if (result.workerKeys.tls.spki !== connection.spki) {
       throw new CfnError('CFN_CHANNEL_MISMATCH', 'the evidence binds another TLS key than the one of the connection');
     }
     await deps.store.addEvidence(result.evidenceDigest, JSON.stringify(evidence));
-    const leaseEnd = Math.min(askedAt.getTime() + leaseMs, Date.parse(result.workerKeys.notAfter));
+    const heldMs = Math.min(leaseMs, Date.parse(result.workerKeys.notAfter) - askedAt.getTime());
+    const leaseEndsAt = new Date(askedAt.getTime() + heldMs);
     const { workerId, evidenceDigest, claims, binding } = result;
     const ear = await appraisalEar(
       {
@@ -92,7 +95,7 @@ export function admission(deps: AdmissionDependencies): Admission {
         nonce,
         isOfWorker: true,
         now: askedAt,
-        endsAt: new Date(leaseEnd),
+        endsAt: leaseEndsAt,
       },
       deps.resultSigner,
     );
@@ -111,7 +114,8 @@ export function admission(deps: AdmissionDependencies): Admission {
       nonce: toHex(nonce),
       result: ear,
       admittedAt: askedAt,
-      leaseEndsAt: new Date(leaseEnd),
+      leaseEndsAt,
+      leaseEndsMs: askedMs + heldMs,
     };
     if (watch.workerId === undefined)
       log('worker.admitted', { worker: worker.workerId, address: watch.address, tee: worker.tee });

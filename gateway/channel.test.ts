@@ -53,7 +53,7 @@ afterEach(async () => {
 });
 
 function gate(certificate = own): { registry: Registry; admitting: Admission; outcomes: string[] } {
-  const registry = memoryRegistry(now);
+  const registry = memoryRegistry(() => performance.now());
   const outcomes: string[] = [];
   const admitting = admission({
     connect: workerConnector(certificate, now),
@@ -64,6 +64,7 @@ function gate(certificate = own): { registry: Registry; admitting: Admission; ou
     feeds: { follow: () => undefined, leave: () => undefined },
     leaseMs: 60_000,
     now,
+    monotonicMs: () => performance.now(),
     randomBytes: random,
     log: () => {},
     onOutcome: (outcome) => outcomes.push(outcome),

@@ -29,11 +29,12 @@ const worker = (workerId: string, address: string, leaseEndsAt: Date): AdmittedW
   result: 'a.b.c',
   admittedAt: at(0),
   leaseEndsAt,
+  leaseEndsMs: leaseEndsAt.getTime(),
 });
 
 test('an expired lease is never given out', () => {
   let seconds = 0;
-  const registry = memoryRegistry(() => at(seconds));
+  const registry = memoryRegistry(() => seconds * 1000);
   registry.admit(worker('a', 'h:1', at(10)));
   registry.admit(worker('b', 'h:2', at(20)));
   expect(registry.live().map((it) => it.workerId)).toEqual(['a', 'b']);
@@ -46,7 +47,7 @@ test('an expired lease is never given out', () => {
 });
 
 test('a removed worker is out at once, and an address has one worker', () => {
-  const registry = memoryRegistry(() => at(0));
+  const registry = memoryRegistry(() => 0);
   registry.admit(worker('a', 'h:1', at(10)));
   registry.admit(worker('c', 'h:1', at(10)));
   expect(registry.live().map((it) => it.workerId)).toEqual(['c']);

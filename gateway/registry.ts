@@ -15,7 +15,10 @@ export interface AdmittedWorker {
   /** The appraisal as EAR, signed by this gateway; it ends with the lease. */
   readonly result: string;
   readonly admittedAt: Date;
+  /** What others are told of the end of the lease. */
   readonly leaseEndsAt: Date;
+  /** When it ends here, in ms on the gateway's monotonic clock: whoever sets the wall clock neither stretches nor ends it. */
+  readonly leaseEndsMs: number;
 }
 
 /**
@@ -33,9 +36,9 @@ export interface Registry {
   live(): AdmittedWorker[];
 }
 
-export function memoryRegistry(now: () => Date): Registry {
+export function memoryRegistry(monotonicMs: () => number): Registry {
   const workers = new Map<string, AdmittedWorker>();
-  const holds = (worker: AdmittedWorker): boolean => now() < worker.leaseEndsAt;
+  const holds = (worker: AdmittedWorker): boolean => monotonicMs() < worker.leaseEndsMs;
   const registry: Registry = {
     admit(worker) {
       for (const other of workers.values()) {

@@ -79,7 +79,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     connection: (workerId) => admitting.connection(workerId),
     monotonicMs,
   });
-  const registry = followed(memoryRegistry(now), view);
+  const registry = followed(memoryRegistry(monotonicMs), view);
   const gauges = (): Gauges => {
     const serving = view.members().filter((member) => view.admitted(member) !== undefined);
     const sum = (of: (member: Member) => number): number => serving.reduce((total, member) => total + of(member), 0);
@@ -107,6 +107,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     registry,
     store,
     now,
+    monotonicMs,
     randomBytes,
     log,
     connect: workerConnector(state.clientCertificate, now),

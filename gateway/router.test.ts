@@ -183,14 +183,76 @@ test('nothing goes to a worker whose lease is over, that leaves, or that is cord
   const versions = [{ version: echo.version }];
   for (const id of ['a', 'b', 'c', 'd']) worker(id).tell({ capacity: 10, versions, leaving: id === 'b' });
   admitted.delete('a');
-  const cordoned = view.member('c');
-  if (cordoned !== undefined) cordoned.cordoned = true;
+  view.cordon('c', true);
   const got = await Promise.all(Array.from({ length: 9 }, () => routes.toAny(echo)));
   expect(new Set(got.map(idOf))).toEqual(new Set(['d']));
   expect((await routes.candidates(echo)).map(({ workerId }) => workerId)).toEqual(['d']);
   await expect(routes.toWorker('b', echo)).rejects.toMatchObject({ code: 'CFN_KEY_CONFIG_STALE' });
   admitted.delete('d');
   await expect(routes.toAny(echo)).rejects.toMatchObject({ code: 'CFN_WORKER_UNAVAILABLE' });
+});
+
+test('nothing goes to a worker that is cordoned, leaves, or is another one, once its turn or the version has come', async () => {
+  const { routes, worker, join, idle, view, admitted, function: make } = await house(['a']);
+  const cordon = (cordoned: boolean): void => view.cordon('a', cordoned);
+  idle(1);
+  const echo = await make();
+  const route = await routes.toWorker('a', echo);
+  const waiting = [routes.toWorker('a', echo), routes.toAny(echo)].map((it) =>
+    it.catch((cause: CfnError) => cause.code),
+  );
+  await turn();
+  cordon(true);
+  route.release();
+  expect(await waiting[0]).toBe('CFN_KEY_CONFIG_STALE');
+  expect([routes.waiting(), view.member('a')?.inflight]).toEqual([1, 0]);
+  cordon(false);
+  const served = (await waiting[1]) as Route;
+  expect(idOf(served)).toBe('a');
+  served.release();
+
+  const during = async (change: () => void): Promise<unknown> => {
+    const signed = await make({ name: `f-${worker('a').loads.length}` });
+    worker('a').onLoad = change;
+    return routes.toWorker('a', signed).catch((cause: CfnError) => cause.code);
+  };
+  expect(await during(() => cordon(true))).toBe('CFN_KEY_CONFIG_STALE');
+  cordon(false);
+  expect(await during(() => worker('a').tell({ capacity: 1, leaving: true }))).toBe('CFN_KEY_CONFIG_STALE');
+  worker('a').tell({ capacity: 1 });
+  const rejoin = (): void => {
+    admitted.delete('a');
+    view.left('a');
+    join('a');
+  };
+  expect(await during(rejoin)).toBe('CFN_KEY_CONFIG_STALE');
+  expect(view.member('a')?.inflight).toBe(0);
+});
+
+test('a cordon outlives the session of a worker', async () => {
+  const { routes, join, idle, view, admitted, function: make } = await house(['a']);
+  idle();
+  view.cordon('a', true);
+  admitted.delete('a');
+  view.left('a');
+  join('a');
+  await expect(routes.toWorker('a', await make())).rejects.toMatchObject({ code: 'CFN_KEY_CONFIG_STALE' });
+  view.cordon('a', false);
+  expect(idOf(await routes.toWorker('a', await make()))).toBe('a');
+});
+
+test('who waits is served as soon as one more worker has the version', async () => {
+  const { routes, worker, idle, function: make } = await house(['a', 'b']);
+  idle(1);
+  const echo = await make();
+  const loaded = Promise.withResolvers<void>();
+  const first = idOf(await routes.toAny(echo));
+  const second = first === 'a' ? 'b' : 'a';
+  worker(second).onLoad = () => loaded.promise;
+  const waiting = routes.toAny(echo);
+  await turn();
+  loaded.resolve();
+  expect(idOf(await waiting)).toBe(second);
 });
 
 test('a worker in trouble is passed over for another; what is broken everywhere is said at once', async () => {

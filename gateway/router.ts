@@ -80,7 +80,7 @@ export function router(deps: {
 
   function take(member: Member, version: string): Route | undefined {
     const worker = fleet.admitted(member);
-    if (worker === undefined || !hasRoom(member)) return undefined;
+    if (worker === undefined || !fits(member)) return undefined;
     const leave = fleet.enter(member, version);
     const release = (): void => {
       leave();
@@ -255,8 +255,8 @@ export function router(deps: {
       if (member === undefined || !usable(member)) throw stale();
       if (!member.warm.has(version)) {
         await load(member, signed, 'sealed to it');
-        // Loading can take minutes: the lease may have ended meanwhile.
-        if (fleet.member(workerId) === undefined) throw stale();
+        // Loading can take minutes: the lease may have ended meanwhile, or another have begun.
+        if (!usable(member)) throw stale();
       }
       const queue = `${version}/${workerId}`;
       const route = line.isWaiting(queue) ? undefined : take(member, version);
@@ -264,7 +264,7 @@ export function router(deps: {
       if (route !== undefined) return route;
       const { tenant } = signed.manifest;
       const takeIt = (): Route | undefined => {
-        if (fleet.member(workerId) !== member) throw stale();
+        if (!usable(member)) throw stale();
         return take(member, version);
       };
       return line.wait({ tenant, version, queue, take: takeIt, gone: gone?.() });

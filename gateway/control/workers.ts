@@ -40,15 +40,15 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
 
   app.post('/v1/workers/:id/cordon', may('workers:write'), async (c) => {
     const { cordoned } = await jsonBody(c, cordonRequestSchema, CONTROL_BYTES_MAX);
-    const { worker, member } = admitted(c, gateway);
-    member.cordoned = cordoned;
+    const { worker } = admitted(c, gateway);
+    gateway.fleet.cordon(worker.workerId, cordoned);
     gateway.log(cordoned ? 'worker.cordoned' : 'worker.uncordoned', { worker: worker.workerId });
     return c.json(described(gateway, worker));
   });
 
   app.post('/v1/workers/:id/drain', may('workers:write'), async (c) => {
     const { worker, member } = admitted(c, gateway);
-    member.cordoned = true;
+    gateway.fleet.cordon(worker.workerId, true);
     const untilMs = gateway.monotonicMs() + DRAIN_MS_MAX;
     while (loadOf(member) > 0) {
       if (gateway.monotonicMs() > untilMs)
@@ -57,6 +57,7 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
     }
     const address = gateway.admission.forget(worker.workerId);
     if (address !== undefined) await gateway.store.removeWorkerAddress(address);
+    gateway.fleet.cordon(worker.workerId, false); // who adds it again wants it
     gateway.log('worker.drained', { worker: worker.workerId });
     return c.json({ workerId: worker.workerId, drained: true });
   });
@@ -64,6 +65,7 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
   app.delete('/v1/workers/:id', may('workers:write'), async (c) => {
     const address = gateway.admission.forget(c.req.param('id'));
     if (address === undefined) throw new CfnError('CFN_NOT_FOUND', 'no admitted worker has this id');
+    gateway.fleet.cordon(c.req.param('id'), false);
     await gateway.store.removeWorkerAddress(address);
     return c.body(null, 204);
   });

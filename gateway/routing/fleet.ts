@@ -61,6 +61,8 @@ export interface Fleet {
   members(): readonly Member[];
   withModel(digest: string): readonly Member[];
   view(version: string): VersionView;
+  /** The operator wants no new request on the worker, or wants them again. That holds for its later sessions, too. */
+  cordon(workerId: string, cordoned: boolean): void;
   /** A request for the version goes to the member. @returns call it when that one is over */
   enter(member: Member, version: string): () => void;
   has(member: Member, version: string, why: PlacementReason): void;
@@ -84,6 +86,7 @@ export function fleet(deps: {
 }): Fleet {
   const { monotonicMs } = deps;
   const byId = new Map<string, Member>();
+  const cordons = new Set<string>();
   /** The same, in an order that can be sampled. */
   const all: Member[] = [];
   const views = new Map<string, VersionView>();
@@ -115,7 +118,7 @@ export function fleet(deps: {
         inflight: 0,
         hint: undefined,
         inflightAtHint: 0,
-        cordoned: false,
+        cordoned: cordons.has(workerId),
         warm: new Map(),
         loading: new Map(),
         refusals: new Set(),
@@ -147,10 +150,17 @@ export function fleet(deps: {
       const member = byId.get(workerId);
       return member !== undefined && made.admitted(member) !== undefined ? member : undefined;
     },
-    admitted: ({ workerId }) => (byId.has(workerId) ? deps.registry.get(workerId) : undefined),
+    admitted: (member) => (byId.get(member.workerId) === member ? deps.registry.get(member.workerId) : undefined),
     members: () => all,
     withModel: (digest) => models.get(digest) ?? [],
     view: (version) => views.get(version) ?? NOBODY,
+    cordon(workerId, cordoned) {
+      if (cordoned) cordons.add(workerId);
+      else cordons.delete(workerId);
+      const member = byId.get(workerId);
+      if (member !== undefined) member.cordoned = cordoned;
+      changed();
+    },
     enter(member, version) {
       const view = viewOf(version);
       member.inflight++;
@@ -172,6 +182,7 @@ export function fleet(deps: {
       member.refusals.delete(version);
       if (!member.warm.has(version)) insert(view.members, member);
       member.warm.set(version, { sinceMs: monotonicMs(), why: member.warm.get(version)?.why ?? why });
+      changed();
     },
     lacks(member, version) {
       if (!member.warm.delete(version)) return;

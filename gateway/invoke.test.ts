@@ -324,6 +324,36 @@ describe('trouble', () => {
     expect(worker.cancelled).toBe(before + 1);
   });
 
+  test('a caller that goes away while the function is loaded takes no place on the worker', async () => {
+    const other = await openHouse();
+    const loaded = Promise.withResolvers<void>();
+    const loading = await other.worker({ onLoad: () => loaded.promise });
+    const token = await other.tenant('acme');
+    await other.deploy(token, await signedFunction()); // no worker is there
+    const body = { address: loading.address };
+    await other.call('POST', '/v1/workers', { token: other.operator, body });
+    const abort = new AbortController();
+    const headers = { 'content-type': 'message/ohttp-chunked-req', 'cfn-worker': loading.workerId };
+    const calls = [{ method: 'POST', headers, body: 'sealed' }, {}].map((init) =>
+      fetch(`${other.gateway.url}/f/acme/echo/`, { ...init, signal: abort.signal }).catch(() => 'gone'),
+    );
+    await expect.poll(() => loading.loads.length).toBe(1);
+    await sleep(200);
+    abort.abort();
+    expect(await Promise.all(calls)).toEqual(['gone', 'gone']);
+    await sleep(100);
+    loaded.resolve();
+    const load = async (): Promise<unknown> => {
+      const reply = await other.call('GET', '/v1/workers', { token: other.operator });
+      const [it] = ((await reply.json()) as { workers: { functions: number; load: { inflight: number } }[] }).workers;
+      return [it?.functions, it?.load.inflight];
+    };
+    await expect.poll(load, { timeout: 5_000 }).toEqual([1, 0]);
+    expect(loading.invocations).toEqual([]);
+    loading.kill();
+    await other.gateway.stop();
+  });
+
   test('a worker that is killed half way: its callers see the cut or a code, others are served', async () => {
     const doomed = await house.worker({ run });
     await house.call('POST', '/v1/workers', { token: house.operator, body: { address: doomed.address } });

@@ -182,6 +182,8 @@ async function onRoute(
     if (code === 'CFN_FUNCTION_NOT_FOUND') gateway.router.unloaded(workerId, version.version);
   };
   try {
+    // Loading can take minutes, and nobody hears of a close that was before.
+    if (c.env.outgoing.destroyed) throw new CfnError('CFN_ABORTED', 'the caller went away');
     const result = await work(requestId, version.manifest.limits.wallMs + DEADLINE_MARGIN_MS);
     trace?.timed(result.timings);
     if (result.failure !== undefined && c.env.outgoing.headersSent) learn(result.failure);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { CfnError, type SignedManifest } from '../proto/index.ts';
+import { CfnError, STATUS_ENTRIES_MAX, type SignedManifest } from '../proto/index.ts';
 import type { WorkerStatus } from '../proto/grpc.ts';
 import type { AdmittedWorker } from './registry.ts';
 import { router, type Route } from './router.ts';
@@ -287,6 +287,22 @@ test('a status out of its bounds steers nothing', async () => {
   worker('a').tell({ capacity: 5, versions: [{ version: 'not a digest' }] });
   worker('a').tell({ capacity: 5, models: Array.from({ length: 2_000 }, () => '0'.repeat(64)) });
   expect(view.member('a')?.hint).toBeUndefined();
+});
+
+test('a worker that makes up versions fills no memory', async () => {
+  const { routes, worker, idle, pass, view, function: make } = await house(['a']);
+  idle();
+  const echo = await make();
+  (await routes.toAny(echo)).release();
+  pass(60_000);
+  for (let round = 0; round < 30; round++) {
+    const versions = Array.from({ length: STATUS_ENTRIES_MAX }, (_, i) => ({
+      version: (round * STATUS_ENTRIES_MAX + i).toString(16).padStart(64, '0'),
+    }));
+    worker('a').tell({ capacity: 10, versions });
+  }
+  expect(view.member('a')?.warm.size).toBe(STATUS_ENTRIES_MAX + 1);
+  expect(view.member('a')?.warm.has(echo.version)).toBe(true); // a full list leaves others out
 });
 
 test('few workers take the requests of a function that few call, so that the others fall idle', async () => {

@@ -236,8 +236,10 @@ export function fleet(deps: {
     for (const version of said) if (!member.warm.has(version)) made.has(member, version, 'had it already');
     const isAll = hint.versions.length < STATUS_ENTRIES_MAX;
     const before = monotonicMs() - FRESH_MS;
-    for (const [version, { sinceMs }] of member.warm) {
-      if (isAll && !said.has(version) && sinceMs < before) made.lacks(member, version);
+    for (const [version, { sinceMs, why }] of member.warm) {
+      if (said.has(version)) continue;
+      // A version that nobody here gave it is there by its word alone.
+      if (why === 'had it already' || (isAll && sinceMs < before)) made.lacks(member, version);
     }
     setModels(member, hint.models);
     changed();

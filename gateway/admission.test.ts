@@ -14,8 +14,9 @@ import { openResultSigner, type AppraisalPolicy, type ResultSigner } from '../at
 import { fromBase64url, toBase64url, type ErrorCode, type Evidence } from '../proto/index.ts';
 import { admission, type Admission } from './admission.ts';
 import { makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
+import { ADMISSION_BACKOFF_MS } from './limits.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
-import { workerConnector } from './worker-connection.ts';
+import { workerConnector, type Connect } from './worker-connection.ts';
 import { throwawayWorker, type ThrowawayOptions, type ThrowawayWorker } from './worker.testkit.ts';
 
 const mrtd = new Uint8Array(48).fill(1);
@@ -49,12 +50,14 @@ interface Gate {
   readonly outcomes: string[];
 }
 
-function gate(options: { leaseMs?: number; certificate?: ClientCertificate; now?: () => Date } = {}): Gate {
+function gate(
+  options: { leaseMs?: number; certificate?: ClientCertificate; now?: () => Date; connect?: Connect } = {},
+): Gate {
   const registry = memoryRegistry(() => performance.now());
   const evidence = new Map<string, string>();
   const outcomes: string[] = [];
   const admitting = admission({
-    connect: workerConnector(options.certificate ?? own, now),
+    connect: options.connect ?? workerConnector(options.certificate ?? own, now),
     policy,
     resultSigner,
     registry,
@@ -223,6 +226,26 @@ test('a suspected worker is challenged at once', async () => {
   running.kill();
   admitting.suspect(workerId);
   await until(() => registry.get(workerId) === undefined);
+});
+
+test('one who cuts each session right after it was admitted does not keep the gateway busy', async () => {
+  const connect: Connect = async (address) => {
+    const connection = await workerConnector(own, now)(address);
+    const evidence: typeof connection.evidence = async (...asked) => {
+      const challenged = await connection.evidence(...asked);
+      setTimeout(() => connection.close(), 20);
+      return challenged;
+    };
+    return { ...connection, evidence };
+  };
+  const { admitting, outcomes } = gate({ connect });
+  const { address } = await worker();
+  const startMs = performance.now();
+  admitting.keep(address);
+  await until(() => outcomes.length >= 8);
+  const challenges = (performance.now() - startMs) / ADMISSION_BACKOFF_MS.first;
+  expect(outcomes.length).toBeLessThanOrEqual(challenges + 2);
+  expect(outcomes).toContain('ok');
 });
 
 test('a forgotten worker is not admitted again', async () => {

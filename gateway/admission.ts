@@ -165,11 +165,17 @@ export function admission(deps: AdmissionDependencies): Admission {
   async function keepChallenging(watch: Watch, firstWaitMs: number): Promise<void> {
     let waitMs = firstWaitMs;
     let backoffMs: number = ADMISSION_BACKOFF_MS.first;
+    let challengedMs = -Infinity;
     while (!watch.stopped.signal.aborted) {
       const { signal } = watch.wake;
       if (waitMs > 0) await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});
+      // However often it is woken: else one who cuts sessions, or calls that fail, would keep gateway and worker busy.
+      const tooSoonMs = challengedMs + ADMISSION_BACKOFF_MS.first - monotonicMs();
+      if (tooSoonMs > 0)
+        await sleep(tooSoonMs, undefined, { signal: watch.stopped.signal, ref: false }).catch(() => {});
       if (watch.stopped.signal.aborted) return;
       if (signal.aborted) watch.wake = new AbortController();
+      challengedMs = monotonicMs();
       try {
         await challengeOnce(watch);
         waitMs = leaseMs / 2;

@@ -125,6 +125,24 @@ function manInTheMiddle(
   return listening(server);
 }
 
+test('a worker that floods the gateway with what it says of itself is read no faster', async () => {
+  const { admitting } = gate();
+  const real = await worker();
+  await admitting.admit(real.address);
+  let heard = 0;
+  const startMs = performance.now();
+  const watching = admitting.connection(real.workerId)?.watch(
+    () => heard++,
+    () => undefined,
+  );
+  await expect.poll(() => heard).toBe(1);
+  for (let i = 1; i <= 2_000; i++) real.tell({ capacity: i });
+  await expect.poll(() => heard).toBeGreaterThan(3);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(heard).toBeLessThan(2 + (performance.now() - startMs) / 45);
+  watching?.stop();
+});
+
 test('INV-31 a man in the middle has another key, or, with a stolen one, another session', async () => {
   const real = await worker();
   const { registry, admitting } = gate();

@@ -1,6 +1,6 @@
 import type { TLSSocket } from 'node:tls';
 import { connectivityState, Metadata, type ChannelOptions, type Client, type ClientDuplexStream } from '@grpc/grpc-js';
-import { callerNonce, CfnError, channelNonce, parseEvidence, toHex, type Evidence } from '../proto/index.ts';
+import { callerNonce, CfnError, channelNonce, parseEvidence, STATUS_MS, toHex, type Evidence } from '../proto/index.ts';
 import {
   WorkerClientConstructor,
   type InvokeRequest,
@@ -71,6 +71,9 @@ export interface WorkerConnection {
 
 /** @throws {CfnError} `CFN_WORKER_UNAVAILABLE` when nobody answers at the address. */
 export type Connect = (address: string) => Promise<WorkerConnection>;
+
+/** No status is read sooner after another, in ms: half the time in which a worker looks whether it has one to tell. */
+const STATUS_GAP_MS = STATUS_MS.look / 2;
 
 const OPTIONS: ChannelOptions = {
   'grpc.max_send_message_length': GRPC_MESSAGE_BYTES_MAX,
@@ -175,7 +178,11 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
     },
     watch(onStatus, onEnd) {
       const call = worker().watch({});
-      call.on('data', onStatus);
+      call.on('data', (status: WorkerStatus) => {
+        call.pause();
+        setTimeout(() => call.resume(), STATUS_GAP_MS).unref();
+        onStatus(status);
+      });
       call.on('error', onEnd); // also of a cancelled call, and of a worker that does not know the question
       call.on('end', onEnd);
       return { stop: () => call.cancel() };

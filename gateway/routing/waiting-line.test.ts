@@ -76,6 +76,24 @@ test('only so many wait for the same', async () => {
   await Promise.all(waits);
 });
 
+test('no tenant fills the line: it may wait at as many places as it leaves free', async () => {
+  const { line, wait, give, order } = house();
+  const fill = (tenant: string): Promise<unknown>[] =>
+    Array.from({ length: 12_000 }, (_, i) => wait(tenant, `${tenant}-${i % 100}`).catch(() => undefined));
+  const much = fill('much');
+  expect(line.length()).toBe(5_000);
+  const more = fill('more');
+  expect(line.length()).toBe(7_500);
+  const little = wait('little', 'c');
+  expect(line.length()).toBe(7_501);
+  await give(3);
+  expect(order).toContain('little/c');
+  await little;
+  await vi.advanceTimersByTimeAsync(5_000);
+  await Promise.all([...much, ...more]);
+  expect(line.length()).toBe(0);
+});
+
 test('a caller who goes away leaves the line', async () => {
   const { line, wait, give, order } = house();
   const gone = new AbortController();

@@ -17,9 +17,13 @@ interface Waiting<T> {
 type Outcome<T> = { readonly taken: T } | { readonly failure: CfnError };
 
 /** Requests that wait for the same, first come first served. */
-interface Queue<T> {
-  readonly tenant: string;
-  readonly waiting: Set<Waiting<T>>;
+type Queue<T> = Set<Waiting<T>>;
+
+/** What waits of one tenant. */
+interface OfTenant<T> {
+  /** By name, in the order of their turns: who was served goes to the end. */
+  readonly queues: Map<string, Queue<T>>;
+  length: number;
 }
 
 /** How fast requests for a version end, here. */
@@ -61,8 +65,8 @@ export function waitingLine<T>(deps: {
 }): WaitingLine<T> {
   const { monotonicMs } = deps;
   /** In the order of their turns: who was served goes to the end. */
-  const queues = new Map<string, Queue<T>>();
-  const turns = new Set<string>(); // tenants
+  const tenants = new Map<string, OfTenant<T>>();
+  const names = new Set<string>(); // of all queues
   const paces = new Map<string, Pace>();
   let length = 0;
 
@@ -79,21 +83,34 @@ export function waitingLine<T>(deps: {
       retryAfterSeconds,
     });
   }
-  function leave(name: string, queue: Queue<T>, it: Waiting<T>): void {
-    if (!queue.waiting.delete(it)) return;
+  function enter(tenant: string, name: string, it: Waiting<T>): void {
+    const line = tenants.get(tenant) ?? { queues: new Map<string, Queue<T>>(), length: 0 };
+    const queue = line.queues.get(name) ?? new Set();
+    tenants.set(tenant, line);
+    line.queues.set(name, queue);
+    names.add(name);
+    queue.add(it);
+    line.length++;
+    length++;
+  }
+  function leave(tenant: string, name: string, it: Waiting<T>): void {
+    const line = tenants.get(tenant);
+    const queue = line?.queues.get(name);
+    if (line === undefined || queue?.delete(it) !== true) return;
     length--;
-    if (queue.waiting.size > 0) return;
-    queues.delete(name);
-    if (![...queues.values()].some(({ tenant }) => tenant === queue.tenant)) turns.delete(queue.tenant);
+    line.length--;
+    if (line.length === 0) tenants.delete(tenant);
+    if (queue.size > 0) return;
+    line.queues.delete(name);
+    names.delete(name);
   }
   /** Serves the tenant's first request that can be. */
-  function serveOne(tenant: string): boolean {
+  function serveOne(tenant: string, { queues }: OfTenant<T>): boolean {
     for (const [name, queue] of queues) {
-      if (queue.tenant !== tenant) continue;
-      const [first] = queue.waiting;
+      const [first] = queue;
       const outcome = first && outcomeOf(first);
       if (first === undefined || outcome === undefined) continue;
-      leave(name, queue, first);
+      leave(tenant, name, first);
       // The tenant's other functions have their turn before this one's next.
       if (queues.delete(name)) queues.set(name, queue);
       first.settle(outcome);
@@ -105,10 +122,13 @@ export function waitingLine<T>(deps: {
   return {
     wait: ({ tenant, version, queue: name, take, gone }) =>
       new Promise<T>((resolve, reject) => {
-        const queue = queues.get(name) ?? { tenant, waiting: new Set() };
-        const ahead = queue.waiting.size;
+        const line = tenants.get(tenant);
+        const aheadNow = (): number => tenants.get(tenant)?.queues.get(name)?.size ?? 0;
+        const ahead = aheadNow();
         const inVain = (expectedMs(version, ahead + 1) ?? 0) > WAIT_MS_MAX;
-        if (inVain || ahead >= WAITING_MAX.together || length >= WAITING_MAX.all) return reject(busy(version, ahead));
+        // A tenant has at most as many places as it leaves free: so there is always one for another.
+        const isFull = ahead >= WAITING_MAX.together || (line?.length ?? 0) >= WAITING_MAX.all - length;
+        if (inVain || isFull) return reject(busy(version, ahead));
         const it: Waiting<T> = {
           take,
           settle(outcome) {
@@ -119,26 +139,23 @@ export function waitingLine<T>(deps: {
           },
         };
         const giveUp = (failure: () => CfnError): void => {
-          leave(name, queue, it);
+          leave(tenant, name, it);
           it.settle({ failure: failure() });
         };
         const onGone = (): void => giveUp(() => new CfnError('CFN_ABORTED', 'the caller went away'));
-        const timer = setTimeout(() => giveUp(() => busy(version, queue.waiting.size)), WAIT_MS_MAX);
+        const timer = setTimeout(() => giveUp(() => busy(version, aheadNow())), WAIT_MS_MAX);
         if (gone?.aborted === true) return onGone();
         gone?.addEventListener('abort', onGone, { once: true });
-        queue.waiting.add(it);
-        queues.set(name, queue);
-        turns.add(tenant);
-        length++;
+        enter(tenant, name, it);
       }),
-    isWaiting: (queue) => queues.has(queue),
+    isWaiting: (queue) => names.has(queue),
     serve() {
       for (let served = true; served && length > 0;) {
         served = false;
-        for (const tenant of Array.from(turns)) {
-          if (!serveOne(tenant)) continue;
+        for (const [tenant, line] of Array.from(tenants)) {
+          if (!serveOne(tenant, line)) continue;
           served = true;
-          if (turns.delete(tenant)) turns.add(tenant);
+          if (tenants.delete(tenant)) tenants.set(tenant, line);
         }
       }
     },

@@ -248,11 +248,27 @@ test('one who cuts each session right after it was admitted does not keep the ga
   expect(outcomes).toContain('ok');
 });
 
+test('a worker under two names of its address is forgotten under both; one that is away, by its address', async () => {
+  const { registry, admitting, outcomes } = gate({ leaseMs: 600 });
+  const { address, workerId } = await worker();
+  const alias = address.replace('127.0.0.1', 'localhost');
+  await admitting.admit(address);
+  await admitting.admit(alias);
+  expect(admitting.forget(workerId)).toEqual([address, alias]);
+  expect(admitting.forget(workerId)).toEqual([]);
+  admitting.keep('127.0.0.1:1');
+  await until(() => outcomes.includes('CFN_WORKER_UNAVAILABLE'));
+  expect(admitting.forget('127.0.0.1:1')).toEqual(['127.0.0.1:1']);
+  const seen = outcomes.length;
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  expect([registry.live(), outcomes.length]).toEqual([[], seen]);
+});
+
 test('a forgotten worker is not admitted again', async () => {
   const { registry, admitting, outcomes } = gate({ leaseMs: 100 });
   const { address, workerId } = await worker();
   await admitting.admit(address);
-  expect(admitting.forget(workerId)).toBe(address);
+  expect(admitting.forget(workerId)).toEqual([address]);
   const seen = outcomes.length;
   await new Promise((resolve) => setTimeout(resolve, 200));
   expect(registry.live()).toEqual([]);

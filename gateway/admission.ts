@@ -35,10 +35,8 @@ export interface Admission {
   keep(address: string): void;
   /** Challenges an admitted worker at once, because a call to it failed. */
   suspect(workerId: string): void;
-  /** Takes the worker out and stops trying its address; gives the address. */
-  forget(workerId: string): string | undefined;
-  /** Takes out whoever is at the address, and stops trying it. */
-  leave(address: string): void;
+  /** Takes the worker with this id, or at this address, out; tries no address of it any more, and gives those. */
+  forget(idOrAddress: string): string[];
   /** The channel on which the worker was admitted. */
   connection(workerId: string): WorkerConnection | undefined;
   stop(): Promise<void>;
@@ -60,8 +58,8 @@ export function admission(deps: AdmissionDependencies): Admission {
   const { registry, leaseMs, now, monotonicMs, log } = deps;
   const watches = new Map<string, Watch>();
   const connections = new Map<string, WorkerConnection>();
-  const watchOf = (workerId: string): Watch | undefined =>
-    [...watches.values()].find((watch) => watch.workerId === workerId);
+  /** More than one where a worker was added under two names of its address. */
+  const watchesOf = (workerId: string): Watch[] => [...watches.values()].filter((watch) => watch.workerId === workerId);
 
   /** A connection whose session ends takes its worker out at once: only new evidence, of a new session, brings it back. */
   async function connect(watch: Watch): Promise<WorkerConnection> {
@@ -224,15 +222,12 @@ export function admission(deps: AdmissionDependencies): Admission {
       const watch = watches.get(address) ?? watchAddress(address);
       watch.loop ??= keepChallenging(watch, 0);
     },
-    suspect: (workerId) => watchOf(workerId)?.wake.abort(),
-    forget(workerId) {
-      const watch = watchOf(workerId);
-      if (watch !== undefined) unwatch(watch);
-      return watch?.address;
-    },
-    leave(address) {
-      const watch = watches.get(address);
-      if (watch !== undefined) unwatch(watch);
+    suspect: (workerId) => watchesOf(workerId).forEach((watch) => watch.wake.abort()),
+    forget(idOrAddress) {
+      const known = watches.get(idOrAddress);
+      const gone = known === undefined ? watchesOf(idOrAddress) : [known];
+      for (const watch of gone) unwatch(watch);
+      return gone.map(({ address }) => address);
     },
     connection: (workerId) => connections.get(workerId),
     async stop() {

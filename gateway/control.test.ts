@@ -340,6 +340,17 @@ describe('workers', () => {
     worker.kill();
   });
 
+  test('a worker that is away is taken out by its address', async () => {
+    const worker = await house.worker();
+    await house.call('POST', '/v1/workers', { token: house.operator, body: { address: worker.address } });
+    worker.kill();
+    const list = async () => (await house.call('GET', '/v1/workers', { token: house.operator })).json();
+    await expect.poll(list, { timeout: 10_000 }).toEqual({ workers: [] });
+    const path = `/v1/workers/${worker.address}`;
+    expect((await house.call('DELETE', path, { token: house.operator })).status).toBe(204);
+    expect(await codeOf(await house.call('DELETE', path, { token: house.operator }))).toBe('404 CFN_NOT_FOUND');
+  });
+
   test('an address where nobody answers, or that is none, is refused', async () => {
     const admit = (address: string) =>
       house.call('POST', '/v1/workers', { token: house.operator, body: { address } }).then(codeOf);

@@ -99,7 +99,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: 'Wait until a worker has no request, and take it out',
     action: 'workers:write',
   },
-  'DELETE /v1/workers/{id}': { summary: 'Take a worker out and forget its address', action: 'workers:write' },
+  'DELETE /v1/workers/{id}': {
+    summary: 'Take a worker out, by its id or address, and forget where it is',
+    action: 'workers:write',
+  },
   'POST /v1/consents': {
     summary: 'Admit or dismiss a function, a model, or all of an owner',
     action: 'consents:write',

@@ -55,20 +55,25 @@ export function workerRoutes(app: Hono<AppEnv>, gateway: Gateway): void {
         throw new CfnError('CFN_BUSY', `${loadOf(member)} requests are under way still; the worker gets no new ones`);
       await sleep(50);
     }
-    const address = gateway.admission.forget(worker.workerId);
-    if (address !== undefined) await gateway.store.removeWorkerAddress(address);
-    gateway.fleet.cordon(worker.workerId, false); // who adds it again wants it
+    await forget(worker.workerId, gateway);
     gateway.log('worker.drained', { worker: worker.workerId });
     return c.json({ workerId: worker.workerId, drained: true });
   });
 
   app.delete('/v1/workers/:id', may('workers:write'), async (c) => {
-    const address = gateway.admission.forget(c.req.param('id'));
-    if (address === undefined) throw new CfnError('CFN_NOT_FOUND', 'no admitted worker has this id');
-    gateway.fleet.cordon(c.req.param('id'), false);
-    await gateway.store.removeWorkerAddress(address);
+    const addresses = await forget(c.req.param('id'), gateway);
+    if (addresses.length === 0)
+      throw new CfnError('CFN_NOT_FOUND', 'no admitted worker has this id, and none this address');
     return c.body(null, 204);
   });
+}
+
+/** Takes a worker out for good, by its id or its address. */
+async function forget(idOrAddress: string, { admission, fleet, store }: Gateway): Promise<string[]> {
+  const addresses = admission.forget(idOrAddress);
+  fleet.cordon(idOrAddress, false); // who adds it again wants it
+  for (const address of addresses) await store.removeWorkerAddress(address);
+  return addresses;
 }
 
 function admitted(c: AppContext, gateway: Gateway): { worker: AdmittedWorker; member: Member } {

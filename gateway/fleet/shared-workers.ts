@@ -18,7 +18,7 @@ export interface SharedWorkers {
  * @param own addresses that this gateway was started with; they stay
  */
 export function sharedWorkers(deps: {
-  readonly admission: Pick<Admission, 'keep' | 'leave'>;
+  readonly admission: Pick<Admission, 'keep' | 'forget'>;
   readonly store: Pick<Store, 'workerAddresses'>;
   readonly own: readonly string[];
   readonly log: Log;
@@ -34,7 +34,7 @@ export function sharedWorkers(deps: {
     try {
       const now = new Set(await deps.store.workerAddresses());
       for (const address of now) if (!named.has(address)) deps.admission.keep(address);
-      for (const address of named) if (!now.has(address) && !own.has(address)) deps.admission.leave(address);
+      for (const address of named) if (!now.has(address) && !own.has(address)) deps.admission.forget(address);
       named = now;
       if (wanted !== asked) return await work();
       working = false;

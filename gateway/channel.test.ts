@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as tlsConnect, createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { exportJWK, generateKeyPair } from 'jose';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -21,7 +22,9 @@ import {
 } from '../attestation/insecure/index.ts';
 import { openResultSigner, type AppraisalPolicy, type ResultSigner } from '../attestation/verifier/index.ts';
 import { callerNonce, channelNonce, toBase64url, type Channel, type Evidence } from '../proto/index.ts';
+import type { InvokeRequest, InvokeResponse } from '../proto/grpc.ts';
 import { tlsSession } from '../proto/node.ts';
+import { listenForSessions } from '../runtime/agent/session-listener.ts';
 import { admission, type Admission } from './admission.ts';
 import { makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
 import { memoryRegistry, type Registry } from './registry.ts';
@@ -141,6 +144,37 @@ test('a worker that floods the gateway with what it says of itself is read no fa
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect(heard).toBeLessThan(2 + (performance.now() - startMs) / 45);
   watching?.stop();
+});
+
+test('a small answer does not wait for large ones before it, nor evidence for any answer', async () => {
+  const { tls } = await worker();
+  const [piece, pieces, calls] = [Buffer.alloc(64 * 1024), 32, 60];
+  const identity = { ...tls, gatewayCertificatePem: own.certificatePem };
+  const listener = await listenForSessions('127.0.0.1:0', {}, identity, () => ({
+    invoke: (call: ServerDuplexStream<InvokeRequest, InvokeResponse>) =>
+      call.once('data', ({ head }: InvokeRequest) => {
+        for (let i = 0; i < (head?.requestId === 'large' ? pieces : 1); i++) call.write({ chunk: piece });
+        call.end();
+      }),
+    metrics: (_: unknown, answer: (error: null, reply: object) => void) => answer(null, {}),
+  }));
+  cleanup.push(() => listener.kill());
+  const connection = await workerConnector(own, now)(listener.address);
+  cleanup.push(() => connection.close());
+  let bytes = 0;
+  const ask = (requestId: string): Promise<unknown> => {
+    const call = connection.invoke(60_000);
+    call.on('data', ({ chunk }: InvokeResponse) => (bytes += chunk?.length ?? 0));
+    call.write({ head: { requestId, version: '', deadlineMs: 60_000 } });
+    return once(call, 'end');
+  };
+  const large = Array.from({ length: calls }, () => ask('large'));
+  await expect.poll(() => bytes).toBeGreaterThan(0);
+  const before = async (it: Promise<unknown>): Promise<number> => it.then(() => bytes / piece.length);
+  const [answered, told] = await Promise.all([before(ask('small')), before(connection.metrics())]);
+  await Promise.all(large);
+  expect(answered).toBeLessThan(0.5 * calls * pieces);
+  expect(told).toBeLessThan(0.5 * calls * pieces);
 });
 
 test('INV-31 a man in the middle has another key, or, with a stolen one, another session', async () => {

@@ -75,6 +75,17 @@ export type Connect = (address: string) => Promise<WorkerConnection>;
 /** No status is read sooner after another, in ms: half the time in which a worker looks whether it has one to tell. */
 const STATUS_GAP_MS = STATUS_MS.look / 2;
 
+/**
+ * What the worker sends first (RFC 9218): evidence and status come before answers, which take turns. Else HTTP/2 would send answers one
+ * after the other, and a small one would wait until all large ones before it are through.
+ */
+const [CONTROL, ANSWERS] = ['u=1', 'u=3, i'];
+function priority(value: string): Metadata {
+  const metadata = new Metadata();
+  metadata.set('priority', value);
+  return metadata;
+}
+
 const OPTIONS: ChannelOptions = {
   'grpc.max_send_message_length': GRPC_MESSAGE_BYTES_MAX,
   'grpc.max_receive_message_length': GRPC_MESSAGE_BYTES_MAX,
@@ -177,7 +188,7 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
       return unary(client.metrics.bind(client), {}, deadline(WORKER_METRICS_MS));
     },
     watch(onStatus, onEnd) {
-      const call = worker().watch({});
+      const call = worker().watch({}, priority(CONTROL));
       call.on('data', (status: WorkerStatus) => {
         call.pause();
         setTimeout(() => call.resume(), STATUS_GAP_MS).unref();
@@ -187,8 +198,8 @@ function onSession(client: WorkerClient, address: string, socket: TLSSocket, now
       call.on('end', onEnd);
       return { stop: () => call.cancel() };
     },
-    invoke: (deadlineMs) => worker().invoke(new Metadata(), deadline(deadlineMs)),
-    receipts: () => worker().receipts(new Metadata()),
+    invoke: (deadlineMs) => worker().invoke(priority(ANSWERS), deadline(deadlineMs)),
+    receipts: () => worker().receipts(priority(CONTROL)),
     close() {
       client.close();
       socket.destroy();
@@ -205,7 +216,7 @@ type Unary<Q, R> = (
 
 function unary<Q, R>(method: Unary<Q, R>, request: Q, options: { deadline: number }): Promise<R> {
   return new Promise((resolve, reject) => {
-    method(request, new Metadata(), options, (error, reply) =>
+    method(request, priority(CONTROL), options, (error, reply) =>
       error === null ? resolve(reply) : reject(fromGrpcError(error)),
     );
   });

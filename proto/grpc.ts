@@ -102,7 +102,7 @@ export interface WorkerClient {
   metrics: Unary<object, MetricsReply>;
   invoke(metadata: Metadata, options: { deadline: number }): ClientDuplexStream<InvokeRequest, InvokeResponse>;
   receipts(metadata: Metadata): ClientDuplexStream<ReceiptAcknowledgement, OutstandingReceipts>;
-  watch(request: object): ClientReadableStream<WorkerStatus>;
+  watch(request: object, metadata: Metadata): ClientReadableStream<WorkerStatus>;
   close(): void;
 }
 

@@ -11,7 +11,7 @@ import {
   type SimulatedPlatform,
 } from '../attestation/insecure/index.ts';
 import { openResultSigner, type AppraisalPolicy, type ResultSigner } from '../attestation/verifier/index.ts';
-import { fromBase64url, toBase64url, type ErrorCode, type Evidence } from '../proto/index.ts';
+import { CfnError, fromBase64url, toBase64url, type ErrorCode, type Evidence } from '../proto/index.ts';
 import { admission, type Admission } from './admission.ts';
 import { makeClientCertificate, type ClientCertificate } from './client-certificate.ts';
 import { ADMISSION_BACKOFF_MS } from './limits.ts';
@@ -51,7 +51,13 @@ interface Gate {
 }
 
 function gate(
-  options: { leaseMs?: number; certificate?: ClientCertificate; now?: () => Date; connect?: Connect } = {},
+  options: {
+    leaseMs?: number;
+    certificate?: ClientCertificate;
+    now?: () => Date;
+    connect?: Connect;
+    isFull?: () => boolean;
+  } = {},
 ): Gate {
   const registry = memoryRegistry(() => performance.now());
   const evidence = new Map<string, string>();
@@ -61,7 +67,12 @@ function gate(
     policy,
     resultSigner,
     registry,
-    store: { addEvidence: async (digest, json) => void evidence.set(digest, json) },
+    store: {
+      addEvidence: async (digest, json) => {
+        if (options.isFull?.() === true) throw new CfnError('CFN_STORE_FAILED', 'the disk is full');
+        evidence.set(digest, json);
+      },
+    },
     feeds: { follow: () => undefined, leave: () => undefined },
     leaseMs: options.leaseMs ?? 60_000,
     now: options.now ?? now,
@@ -262,6 +273,21 @@ test('a worker under two names of its address is forgotten under both; one that 
   const seen = outcomes.length;
   await new Promise((resolve) => setTimeout(resolve, 700));
   expect([registry.live(), outcomes.length]).toEqual([[], seen]);
+});
+
+test('a store that fails ends no lease before its time, nor the calls under way, and lengthens none', async () => {
+  let full = false;
+  const { registry, admitting, outcomes } = gate({ leaseMs: 1_000, isFull: () => full });
+  const { address, workerId } = await worker();
+  await admitting.admit(address);
+  const connection = admitting.connection(workerId);
+  full = true;
+  admitting.suspect(workerId);
+  await until(() => outcomes.includes('CFN_STORE_FAILED'));
+  expect(admitting.connection(workerId)).toBe(connection);
+  await until(() => registry.get(workerId) === undefined);
+  full = false;
+  await until(() => registry.get(workerId) !== undefined);
 });
 
 test('a forgotten worker is not admitted again', async () => {

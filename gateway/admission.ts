@@ -149,9 +149,11 @@ export function admission(deps: AdmissionDependencies): Admission {
           const error = toCfnError(cause);
           deps.onOutcome(error.code);
           log('worker.refused', { address: watch.address, code: error.code, detail: error.message.slice(0, 300) });
-          // Silence ends with the lease, which may bridge one slow quote. Everything else ends now.
+          // Silence ends with the lease, which may bridge one slow quote, or a disk that is full here. Everything else ends now.
           const onlySilent =
-            error.code === 'CFN_DEADLINE' && watch.workerId !== undefined && registry.get(watch.workerId) !== undefined;
+            ['CFN_DEADLINE', 'CFN_STORE_FAILED'].includes(error.code) &&
+            watch.workerId !== undefined &&
+            registry.get(watch.workerId) !== undefined;
           if (!onlySilent) drop(watch);
           throw error;
         },

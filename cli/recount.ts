@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { decodeJwt } from 'jose';
 import { z } from 'zod';
@@ -27,6 +27,7 @@ import { leafHash, merkleTree } from '../proto/node.ts';
 import type { Api } from './api.ts';
 import { appraise, type AppraisalPolicy } from './policy.ts';
 import { demandSigner } from './receipt-proof.ts';
+import { writeResultFile } from './result-file.ts';
 
 export interface RecountOptions {
   readonly policy: AppraisalPolicy;
@@ -91,7 +92,7 @@ export async function recount(api: Api, options: RecountOptions): Promise<Recoun
   }
   await compareSums(api, from, to, sums);
   if (options.checkpoint !== undefined)
-    await writeFile(resolve(options.cwd, options.checkpoint), last.jws, { mode: 0o600 });
+    await writeResultFile({ cwd: options.cwd, file: options.checkpoint }, last.jws, { mode: 0o600 });
   return { from, to, batches: chain.length, signer: last.signer, hours: hours.length, leaves, receipts };
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { CfnError } from '../proto/index.ts';
+import { CfnError, fromProblem } from '../proto/index.ts';
 
 const READY_MS_MAX = 30_000;
 const STOP_MS_MAX = 4_000;
@@ -28,7 +28,7 @@ export interface ServiceStart {
 /**
  * Starts a service and waits for its line of JSON on standard output.
  *
- * @throws {CfnError} `CFN_INTERNAL` with the service's last words when it ends before it is ready
+ * @throws {CfnError} the service's own when it says why it does not start; `CFN_INTERNAL` with its last words when it ends without
  */
 export async function startService<Ready>(start: ServiceStart): Promise<ServiceProcess<Ready>> {
   const child = spawn(process.execPath, [start.entry.pathname, ...start.args], {
@@ -47,7 +47,9 @@ export async function startService<Ready>(start: ServiceStart): Promise<ServiceP
     if (line.startsWith('{"ready":true')) ready.resolve(JSON.parse(line) as Ready);
   });
   const fail = (why: string): void =>
-    ready.reject(new CfnError('CFN_INTERNAL', `${start.name} ${why}:\n${lastWords.join('\n')}`));
+    ready.reject(
+      saidFailure(lastWords) ?? new CfnError('CFN_INTERNAL', `${start.name} ${why}:\n${lastWords.join('\n')}`),
+    );
   const timer = setTimeout(() => fail(`was not ready within ${READY_MS_MAX} ms`), READY_MS_MAX);
   void exited.then(() => setTimeout(() => fail('ended before it was ready'), 50));
   try {
@@ -69,5 +71,15 @@ export async function startService<Ready>(start: ServiceStart): Promise<ServiceP
     throw error;
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** Services end their log with why they did not start. */
+function saidFailure(lastWords: readonly string[]): CfnError | undefined {
+  try {
+    const error = fromProblem(JSON.parse(lastWords.at(-1) ?? ''));
+    return error?.code === 'CFN_INTERNAL' ? undefined : error;
+  } catch {
+    return undefined; // no line of a log
   }
 }

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -52,4 +53,19 @@ test.each<[string, string[], string]>([
   const [line] = (await once(createInterface(child.stderr), 'line')) as [string];
   expect(JSON.parse(line)).toMatchObject({ event: 'gateway.failed', code });
   expect(await once(child, 'exit')).toEqual([2, null]);
+});
+
+test('on an address that is taken it does not start, and says so', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const child = start('--state', temporaryFolder(), '--policy', POLICY, '--listen', `127.0.0.1:${port}`);
+  const [line] = (await once(createInterface(child.stderr), 'line')) as [string];
+  expect(JSON.parse(line)).toMatchObject({
+    event: 'gateway.failed',
+    code: 'CFN_USAGE',
+    detail: expect.stringContaining(`${port}`),
+  });
+  expect(await once(child, 'exit')).toEqual([2, null]);
+  taken.close();
 });

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { parseWorkerPolicy } from '../attestation/verifier/index.ts';
-import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
+import { ADMISSION_LEASE_MS, CfnError, EXIT_CODES } from '../proto/index.ts';
 import { LEASE_SECONDS } from './limits.ts';
-import { readBoundedFile, readPolicyFile } from '../proto/node.ts';
+import { readBoundedFile, readPolicyFile, startFailure } from '../proto/node.ts';
 import { ISSUERS_FILE_BYTES_MAX, parseIssuersFile } from './access/issuers.ts';
 import type { Log } from './log.ts';
 import { redisUrl } from './redis/url.ts';
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
 }
 
 main().catch((cause: unknown) => {
-  const error = isUsageError(cause) ? new CfnError('CFN_USAGE', cause.message) : toCfnError(cause);
+  const error = startFailure(cause);
   log('gateway.failed', { code: error.code, detail: error.message });
   process.exit(EXIT_CODES[error.fault]);
 });
@@ -88,8 +88,4 @@ function tracesOf(url: string | undefined, ratioText: string): TracingOptions | 
   if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
     throw new CfnError('CFN_USAGE', '--trace-url is no URL of http or https');
   return { url, ratio };
-}
-
-function isUsageError(cause: unknown): cause is Error {
-  return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');
 }

@@ -6,6 +6,7 @@ export { leafHash, merkleTree, rootOfPath, type MerkleTree } from './merkle-tree
 export { nodeSuite, sealToInNode } from './hpke-node.ts';
 export { ANSWER_KEY_BYTES, answerKeyInfo, isProven, PROOF_HEADER, proveAnswer } from './kms-answer.ts';
 export { readPolicyFile } from './policy-file.ts';
+export { startFailure } from './start-failure.ts';
 export { tlsSession, type TlsSession } from './tls-session.ts';
 
 /** An incremental SHA-256, for `sealRequest`: without it, sealed bytes are kept until the end to be hashed. */

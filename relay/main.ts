@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { CfnError, EXIT_CODES, toCfnError } from '../proto/index.ts';
+import { CfnError, EXIT_CODES } from '../proto/index.ts';
+import { startFailure } from '../proto/node.ts';
 import type { Log } from './relay.ts';
 import { startRelay } from './service.ts';
 
@@ -26,11 +27,7 @@ async function main(): Promise<void> {
 }
 
 main().catch((cause: unknown) => {
-  const error = isUsageError(cause) ? new CfnError('CFN_USAGE', cause.message) : toCfnError(cause);
+  const error = startFailure(cause);
   log('relay.failed', { code: error.code, detail: error.message });
   process.exit(EXIT_CODES[error.fault]);
 });
-
-function isUsageError(cause: unknown): cause is Error {
-  return cause instanceof TypeError && 'code' in cause && String(cause.code).startsWith('ERR_PARSE_ARGS');
-}

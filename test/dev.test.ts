@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -62,3 +63,13 @@ test('cfn dev: deployed and found from the project’s folder, deployed again on
   expect(existsSync(ready.policy)).toBe(false);
   await expect(fetch(ready.url)).rejects.toThrow();
 }, 90_000);
+
+test('cfn dev: a port that is taken is named, and nothing is left behind', async () => {
+  await runCfn(['init', 'greeter'], { cwd });
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const { code, stderr } = await runCfn(['dev', 'greeter', '--port', `${port}`], { cwd });
+  expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`already in use 127.0.0.1:${port}`) });
+  taken.close();
+});

@@ -1,4 +1,4 @@
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Option, type Command } from 'commander';
 import { confidentialFetch, type Confidentiality } from '../../client/index.ts';
@@ -15,6 +15,7 @@ import { nodeHasher, nodeSuite } from '../../proto/node.ts';
 import type { Cli } from '../context.ts';
 import { parseFunctionName } from '../function-name.ts';
 import { readPolicy } from '../policy.ts';
+import { writeResultFile } from '../result-file.ts';
 import { need, resolveSettings, settingOptions, type Settings } from '../settings.ts';
 import { trustJson } from '../trust-report.ts';
 
@@ -81,7 +82,7 @@ async function invoke(name: string, path: string, options: InvokeOptions, cli: C
   const bytes = await readAnswer(response, output.json ? undefined : (chunk) => void context.stdout.write(chunk));
   const { jws, outcome } = (await receipt()) ?? {};
   if (options.receiptOut !== undefined && jws !== undefined)
-    await writeFile(resolve(context.cwd, options.receiptOut), `${jws}\n`);
+    await writeResultFile({ cwd: context.cwd, file: options.receiptOut }, `${jws}\n`);
   if (output.json)
     output.result(
       { status: response.status, headers: [...response.headers], ...bodyJson(bytes), receipt: jws ?? null, trust },

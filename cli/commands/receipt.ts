@@ -1,5 +1,3 @@
-import { writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { decodeJwt } from 'jose';
 import { verifyReceiptAgainst } from '../../client/index.ts';
@@ -22,6 +20,7 @@ import { appraise, readPolicy, type AttestationResult } from '../policy.ts';
 import { verifyProof } from '../receipt-proof.ts';
 import { claimLines, receiptLines } from '../receipt-report.ts';
 import { asText, readProof, readReceipt, requestId } from '../receipt-source.ts';
+import { writeResultFile } from '../result-file.ts';
 import { need, resolveSettings, settingOptions, type Settings } from '../settings.ts';
 import { trustJson, trustLines } from '../trust-report.ts';
 
@@ -115,7 +114,7 @@ async function fetchArchive(id: string, options: FetchOptions, { context, output
     manifest: asText((await api.bytes(`/.well-known/cfn/manifests/${ran.version}`)).bytes),
     ...(options.withoutProof === true ? {} : { proof: await api.json('GET', `${path}/proof`, receiptProofSchema) }),
   };
-  await writeFile(resolve(context.cwd, options.out), JSON.stringify(archive), { mode: 0o600 });
+  await writeResultFile({ cwd: context.cwd, file: options.out }, JSON.stringify(archive), { mode: 0o600 });
   output.result({ id, file: options.out, proven: archive.proof !== undefined }, [
     `wrote ${options.out}: nothing in it was verified yet, \`cfn receipt verify ${options.out} --offline\` does that`,
   ]);

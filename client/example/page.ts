@@ -42,7 +42,7 @@ async function submit(): Promise<void> {
     const sealed = await confidentialFetch({
       endpoint: text('endpoint'),
       function: text('function'),
-      policy: parseWorkerPolicy(JSON.parse(text('policy'))),
+      policy: parseWorkerPolicy(parseJson(text('policy'))),
       ...(text('relay') === '' ? {} : { relay: text('relay') }),
     });
     say('Sealing the request and sending it …');
@@ -58,6 +58,14 @@ async function submit(): Promise<void> {
     say(error instanceof CfnError ? `${error.code}: ${error.message}. ${error.remedy}` : String(error), true);
   } finally {
     button.disabled = false;
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new CfnError('CFN_POLICY_INVALID', 'the policy is not JSON', { cause });
   }
 }
 

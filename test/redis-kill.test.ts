@@ -1,6 +1,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startService, type ServiceProcess } from '../deploy/service-process.ts';
 import { redisMissing, redisServer, type RedisServer } from '../gateway/redis/redis-server.testkit.ts';
@@ -62,6 +63,9 @@ describe.skipIf(redisMissing)('a gateway on Redis (skipped without redis-server)
     };
     await expect.poll(answered, TIMEOUT).toBe(true);
     calls++;
+    await expect.poll(counted, TIMEOUT).toBe(calls);
+    await sleep(1_000); // until the gateway has heard of its own deployment, and nothing leaves its view any more
+    await call();
     await expect.poll(counted, TIMEOUT).toBe(calls);
     await redis.kill();
     for (let i = 0; i < 20; i++) await call();

@@ -7,7 +7,7 @@ import type { Deployment } from './store/index.ts';
 
 const [a, b] = ['a'.repeat(64), 'b'.repeat(64)];
 
-function house(percents: readonly [number, number] = [90, 10]) {
+async function house(percents: readonly [number, number] = [90, 10], from = a) {
   let nowMs = 0;
   const stopped: (Omit<Deployment, 'id'> & { after: number | undefined })[] = [];
   const views = new Map<string, Pick<VersionView, 'members' | 'refused'>>();
@@ -20,6 +20,11 @@ function house(percents: readonly [number, number] = [90, 10]) {
   serves(b, 3, []);
   const watch = rolloutWatch({
     store: {
+      deployments: async () =>
+        [
+          { id: 1, versions: [] },
+          { id: 0, versions: [{ version: from, percent: 100 }] },
+        ] as unknown as Deployment[],
       addDeployment: async (deployment, after) => {
         stopped.push({ ...deployment, after });
         return { ...deployment, id: 2 };
@@ -35,6 +40,7 @@ function house(percents: readonly [number, number] = [90, 10]) {
     { version: b, percent: percents[1] },
   ] as unknown as Deployed['versions'];
   watch.follow({ tenant: 'acme', name: 'echo', id: 1, versions });
+  await Promise.resolve(); // the history is there
   const ends = (version: string, times: number, outcome: 'ok' | ErrorCode = 'ok'): void => {
     for (let i = 0; i < times; i++) watch.ended(version, outcome);
   };
@@ -57,8 +63,8 @@ test('the share is of the workers that were asked and could say', () => {
   expect(attestedShare({ members, refused: refused('CFN_BUSY', 'CFN_WORKER_LOST') })).toBe(1);
 });
 
-test('a version that too few can serve stops; one that half can serve does not', () => {
-  const { ends, serves, stopped } = house();
+test('a version that too few can serve stops; one that half can serve does not', async () => {
+  const { ends, serves, stopped } = await house();
   serves(b, 1, ['CFN_GRANT_MISSING']);
   ends(b, 1);
   expect(stopped).toEqual([]);
@@ -67,8 +73,8 @@ test('a version that too few can serve stops; one that half can serve does not',
   expect(stopped).toMatchObject([stop]);
 });
 
-test('a version that fails more often than the other stops', () => {
-  const { ends, stopped } = house();
+test('a version that fails more often than the other stops', async () => {
+  const { ends, stopped } = await house();
   ends(a, 50);
   ends(a, 1, 'CFN_SANDBOX_LOST');
   ends(b, 18);
@@ -80,8 +86,8 @@ test('a version that fails more often than the other stops', () => {
   ]);
 });
 
-test('one that fails as often as the other does not: the trouble is elsewhere', () => {
-  const { ends, stopped } = house();
+test('one that fails as often as the other does not: the trouble is elsewhere', async () => {
+  const { ends, stopped } = await house();
   ends(a, 50);
   ends(a, 5, 'CFN_KMS_UNREACHABLE');
   ends(b, 20);
@@ -89,8 +95,8 @@ test('one that fails as often as the other does not: the trouble is elsewhere', 
   expect(stopped).toEqual([]);
 });
 
-test('what the function throws, and callers who go, are no errors of the system; old errors are forgotten', () => {
-  const { ends, stopped, pass } = house();
+test('what the function throws, and callers who go, are no errors of the system; old errors are forgotten', async () => {
+  const { ends, stopped, pass } = await house();
   ends(b, 50, 'CFN_FUNCTION_THREW');
   ends(b, 50, 'CFN_ABORTED');
   ends(b, 5, 'CFN_SANDBOX_LOST');
@@ -100,9 +106,19 @@ test('what the function throws, and callers who go, are no errors of the system;
   expect(stopped).toEqual([]);
 });
 
-test('nothing stops where nothing is split', () => {
-  const { ends, serves, stopped } = house([100, 0]);
+test('nothing stops where nothing is split', async () => {
+  const { ends, serves, stopped } = await house([100, 0]);
   serves(b, 0, ['CFN_GRANT_MISSING']);
   ends(b, 30, 'CFN_SANDBOX_LOST');
   expect(stopped).toEqual([]);
+});
+
+test('what was there before the roll-out is not stopped by failures, which callers can make', async () => {
+  const { ends, serves, stopped } = await house([10, 90], b);
+  ends(a, 100);
+  ends(b, 50, 'CFN_SANDBOX_LOST');
+  expect(stopped).toEqual([]);
+  serves(b, 1, ['CFN_GRANT_MISSING', 'CFN_GRANT_MISSING']);
+  ends(b, 1);
+  expect(stopped).toHaveLength(1); // its workers say that, not its callers
 });

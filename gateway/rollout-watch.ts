@@ -2,7 +2,7 @@ import { ERRORS, toCfnError, type ErrorCode } from '../proto/index.ts';
 import type { Deployed, DeployedVersion } from './catalogue.ts';
 import type { Log } from './log.ts';
 import type { Fleet, VersionView } from './routing/fleet.ts';
-import type { Store } from './store/index.ts';
+import type { Deployment, Store } from './store/index.ts';
 
 /** Below this attested share a version gets no more requests, if the other one is not below it. */
 const SHARE_MIN = 0.5;
@@ -54,11 +54,13 @@ interface Count {
 interface Watched {
   readonly deployed: Deployed;
   readonly counts: ReadonlyMap<string, Count>;
+  /** The version that had all requests before the roll-out; `null` where there was none, `undefined` until it is known. */
+  from: string | null | undefined;
   stopping: boolean;
 }
 
 export function rolloutWatch(deps: {
-  readonly store: Pick<Store, 'addDeployment'>;
+  readonly store: Pick<Store, 'addDeployment' | 'deployments'>;
   readonly fleet: Pick<Fleet, 'view'>;
   readonly monotonicMs: () => number;
   readonly now: () => Date;
@@ -73,7 +75,7 @@ export function rolloutWatch(deps: {
     for (const { version } of deployed.versions) watched.delete(version);
   }
 
-  function reasonToStop(it: DeployedVersion, other: DeployedVersion, { counts }: Watched): Reason | undefined {
+  function reasonToStop(it: DeployedVersion, other: DeployedVersion, { counts, from }: Watched): Reason | undefined {
     const [share, otherShare] = [it, other].map(({ version }) => attestedShare(fleet.view(version))) as [
       number,
       number,
@@ -84,6 +86,9 @@ export function rolloutWatch(deps: {
       const asked = members.length + refused.size;
       return { kind: 'share', text: `${members.length} of ${asked} workers that were asked can serve it: ${codes}` };
     }
+    // Callers may choose among the versions, and make their own requests fail: what they can stop by that is the roll-out, never what was
+    // there before it.
+    if (from === undefined || from === it.version) return undefined;
     const [mine, others] = [it, other].map(({ version }) => inWindow(counts.get(version))) as [Tally, Tally];
     const part = mine.failed / mine.requests;
     const worse = part > STOP.fraction && part > (others.failed + UNSEEN_FAILURES) / others.requests;
@@ -141,7 +146,12 @@ export function rolloutWatch(deps: {
       const startMs = monotonicMs();
       const empty = (): Tally => ({ requests: 0, failed: 0 });
       const counts = new Map(versions.map(({ version }) => [version, { startMs, now: empty(), before: empty() }]));
-      const made: Watched = { deployed, counts, stopping: false };
+      const made: Watched = { deployed, counts, from: undefined, stopping: false };
+      const { tenant, name } = deployed;
+      deps.store.deployments(tenant, name).then(
+        (history) => (made.from = wholeBefore(id, history)),
+        (cause: unknown) => log('rollout.unknown', { tenant, function: name, code: toCfnError(cause).code }),
+      );
       const [oldest] = watched.size >= WATCHED_MAX ? watched.values() : [];
       if (oldest !== undefined) forget(oldest);
       for (const { version } of versions) watched.set(version, made);
@@ -157,6 +167,12 @@ export function rolloutWatch(deps: {
       judge(it);
     },
   };
+}
+
+/** The version that the newest deployment before this one gave all requests to. */
+function wholeBefore(id: number, history: readonly Deployment[]): string | null {
+  const whole = history.find((it) => it.id < id && it.versions.some(({ percent }) => percent === 100));
+  return whole?.versions.find(({ percent }) => percent === 100)?.version ?? null;
 }
 
 interface Reason {

@@ -26,6 +26,7 @@ const processes = (): number => processTree(system.local.worker().pid).length;
 
 interface Worker {
   readonly workerId: string;
+  readonly address: string;
   readonly functions: number;
   readonly models: number;
   readonly memory: { budget: number; free: number };
@@ -159,7 +160,7 @@ describe('cfn', () => {
   });
 
   test('workers are listed with reasons, cordoned, and drained', async () => {
-    const [{ workerId } = { workerId: '' }] = await workers();
+    const [{ workerId, address } = { workerId: '', address: '' }] = await workers();
     expect(await out('workers', 'list')).toMatch(
       /127\.0\.0\.1:\d+ simulated serving {2}\d of 4 requests {2}\d+ functions/,
     );
@@ -174,6 +175,12 @@ describe('cfn', () => {
     expect((await workers()).map((it) => it.workerId)).not.toContain(workerId);
     expect(await (await system.call('greet')).text()).toBe('one');
     expect(await cfn('workers', 'drain', 'ffffff')).toMatchObject({ code: 2 });
+    expect(await out('workers', 'add', address)).toContain(`admitted ${workerId} at ${address}, simulated`);
+    expect((await workers()).map((it) => it.workerId)).toContain(workerId);
+    expect(await out('workers', 'remove', address)).toContain('removed');
+    expect((await workers()).map((it) => it.workerId)).not.toContain(workerId);
+    expect(await cfn('workers', 'remove', address)).toMatchObject({ code: 2 });
+    expect(await cfn('workers', 'add', 'nobody')).toMatchObject({ code: 2 });
   });
 });
 

@@ -20,6 +20,31 @@ export function register(program: Command, cli: Cli): void {
     'gateway',
     'token',
   );
+  settingOptions(
+    workers
+      .command('add <address>')
+      .description('Challenge the worker at host:port, admit it, and keep challenging it; also after a restart')
+      .action(async (address: string, options: object) => {
+        const api = await gateway(options, cli);
+        const worker = await api.json('POST', '/v1/workers', workerSchema, { address });
+        cli.output.result(worker, [`admitted ${worker.workerId} at ${worker.address}, ${worker.tee}`]);
+      }),
+    'gateway',
+    'token',
+  );
+  settingOptions(
+    workers
+      .command('remove <worker-or-address>')
+      .description('Take a worker out at once and forget its address; by its address where it is away')
+      .action(async (which: string, options: object) => {
+        const api = await gateway(options, cli);
+        const id = which.includes(':') ? which : await fullId(api, which);
+        await api.json('DELETE', `/v1/workers/${encodeURIComponent(id)}`, z.undefined());
+        cli.output.result({ removed: id }, [`removed ${id}`]);
+      }),
+    'gateway',
+    'token',
+  );
   const cordon = (name: string, description: string, cordoned: boolean): void => {
     const command = workers.command(`${name} <worker>`).description(description);
     command.action(async (start: string, options: object) => {
